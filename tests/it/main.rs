@@ -1,0 +1,6 @@
+//! The integration tests: one binary, real parts.
+
+mod control_plane;
+mod probe;
+mod service;
+mod support;
