@@ -1,1 +1,47 @@
-//! Placeholder.
+//! What users apply and read: the custom resources of group `harness.dev`. Shapes and limits, no behaviour.
+
+// The schema derive repeats each struct inside a function, where `pub` reaches nobody.
+#![allow(unreachable_pub)]
+
+pub mod condition;
+pub mod invariant;
+mod schema;
+pub mod ticket;
+pub mod ticket_status;
+
+pub use condition::{reason, set_condition, type_};
+pub use invariant::{
+    Allow, Budget, ConfigMapKey, Dependency, Invariant, InvariantSpec, InvariantStatus, Mode, NoData, RecentSample,
+    Remediation, ScaleBounds, Severity, Target, TargetKind, VerdictName, Workload, WorkloadKind,
+};
+pub use ticket::{
+    Approval, ApprovalDecision, ConfigEvidence, Evidence, InvariantReference, Opening, PathChange, PathValue,
+    RecentEvent, Ticket, TicketSpec,
+};
+pub use ticket_status::{
+    ActionRecord, Attempt, AttemptResult, Confidence, Diagnosis, ObjectReference, Outcome, Phase, PlannerName,
+    Proposal, Step, TicketStatus,
+};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// The API group of all resources here.
+pub const GROUP: &str = "harness.dev";
+
+/// Set to `"true"` on an invariant or a namespace: all writes to targets stop at once, watching goes on.
+pub const SUSPEND_ANNOTATION: &str = "harness.dev/suspend";
+
+/// Set on an object by the write of a repair, to `TICKET/N`: it tells a successor what happened.
+pub const ATTEMPT_ANNOTATION: &str = "harness.dev/attempt";
+
+/// Set on a ticket by a person to any new value: an Escalated ticket is tried anew.
+pub const RETRY_ANNOTATION: &str = "harness.dev/retry";
+
+/// Keeps a deleted ticket until no attempt of it is unsettled; set and removed by the monitor.
+pub const UNSETTLED_FINALIZER: &str = "harness.dev/unsettled-attempt";
+
+/// Every definition that the harness installs, in the order of installation.
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    vec![Invariant::crd(), Ticket::crd()]
+}

@@ -1,1 +1,534 @@
-//! Placeholder.
+//! The life of a ticket as one pure table: for every phase and every event, what follows.
+//!
+//! Two writers obey it. The monitor writes `Resolved` and nothing else; the agent writes every other phase; both with
+//! the resourceVersion that they read. `Resolved` and `Cancelled` are final. `Escalated` is open: it keeps the
+//! invariant's one slot, spends nothing and resolves when the invariant holds.
+//!
+//! The matches have no wildcard: a new phase or event does not compile until each pair is decided.
+
+mod projection;
+
+pub use projection::project;
+
+use crate::crd::{Outcome, Phase};
+
+/// What can happen to a ticket. Each is one row, or one cell of a row, of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// Monitor: the invariant holds by its thresholds, counted from where the phase says that counting begins, and
+    /// the guards and the stabilisation window are satisfied.
+    Holds {
+        /// Somebody other than the harness wrote to the target since the ticket was opened.
+        others_wrote: bool,
+        /// The invariant's spec is another generation than the attempt was made for.
+        invariant_edited: bool,
+    },
+    /// Agent: nothing may begin now.
+    HeldUp(Holdup),
+    /// Agent: the invariant never held in this generation: there is nothing to return to.
+    NeverHeld,
+    /// Agent: the objects that a repair may write are claimed for this ticket.
+    ClaimWon,
+    /// Agent: the planner wants to read.
+    ReadRequested,
+    /// Agent: policy refused a proposed change; with the count of refusals in this planner's turn, this one included.
+    PolicyRefused {
+        /// Refusals so far.
+        refusals: u32,
+    },
+    /// Agent: this planner is done without a change (declined, unreachable, looping, out of budget).
+    PlannerDone {
+        /// Another planner is left to try.
+        another: bool,
+        /// What to say if none is left.
+        outcome: Outcome,
+    },
+    /// Agent: the planner found that nothing needs to be done.
+    NoActionNeeded,
+    /// Agent: policy allows a proposed change, and this is how far the mode lets it go.
+    ChangeProposed(Leave),
+    /// Agent: a valid approval of exactly this proposal is there.
+    Approved,
+    /// Agent: a person said no.
+    Rejected,
+    /// Agent: nobody answered in time.
+    ApprovalExpired,
+    /// Agent: the object or the invariant is not what the proposal was made for any more.
+    Superseded,
+    /// Agent: every write of the attempt was acknowledged.
+    Applied,
+    /// Agent: a write's precondition failed; with the count in this round, this one included.
+    PreconditionFailed {
+        /// Conflicts so far.
+        conflicts: u32,
+    },
+    /// Agent: the object is gone, or writing to it is forbidden.
+    TargetUnavailable {
+        /// An earlier action of the same attempt was written already.
+        wrote_before: bool,
+    },
+    /// Agent, after a restart: the object carries this attempt's mark.
+    MarkFound,
+    /// Agent, after a restart: the object is as it was before the attempt.
+    UntouchedFound,
+    /// Agent, after a restart: the object is neither as before nor marked by this attempt.
+    ForeignFound,
+    /// Agent: the change is not yet in force where it is read.
+    NotInForce,
+    /// Agent: the change is in force from now on.
+    InForce,
+    /// Agent: `verifyTimeout` passed.
+    VerifyTimedOut {
+        /// Somebody else wrote to the object since: undo is forbidden.
+        others_wrote: bool,
+    },
+    /// Agent: a guard that held before the write is broken.
+    GuardRegressed {
+        /// Somebody else wrote to the object since: undo is forbidden.
+        others_wrote: bool,
+    },
+    /// Agent: the invariant cannot be asked for a reason on the harness's own side: the clock stops.
+    Blind,
+    /// Agent: the pre-images are back.
+    Restored {
+        /// Attempts are left.
+        attempts_left: bool,
+    },
+    /// Agent: the undo met a conflict, or the object is gone.
+    UndoConflict,
+    /// Agent: writes are suspended.
+    Suspended,
+    /// Agent: a person asked for another round.
+    RetryRequested,
+    /// Agent: the invariant was deleted.
+    InvariantDeleted,
+    /// Agent: the ticket is being deleted.
+    TicketDeleted,
+    /// Nothing of the above: still broken, waiting.
+    NothingNew,
+}
+
+/// Why a ticket stays Open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holdup {
+    /// Another ticket works on an object that this one may write.
+    WaitingForTarget,
+    /// A failed or undone attempt was too recent.
+    CoolingDown,
+    /// Something that the invariant depends on is broken.
+    DependencyBroken,
+}
+
+/// How far a change may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// To be written now.
+    Granted,
+    /// To be written when a person approves.
+    NeedsApproval,
+    /// To be shown only.
+    ProposeOnly,
+}
+
+/// What to do besides recording the phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// Start the next planner on a fresh round.
+    StartPlanner,
+    /// Answer the planner's call and go on.
+    Answer,
+    /// Save the intent, then write.
+    SaveIntent,
+    /// Write what the saved intent says.
+    Write,
+    /// Note since when the change is in force.
+    CountFromNow,
+    /// Write the pre-images back.
+    Undo,
+    /// Let go of the objects.
+    ReleaseClaim,
+    /// Forget this round's counters and begin anew.
+    Reset,
+}
+
+/// What follows from an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transition {
+    /// The phase from now on.
+    pub phase: Phase,
+    /// Why, in one PascalCase word for `status.reason`; `None` leaves it as it is.
+    pub reason: Option<&'static str>,
+    /// How it ended, for phases that say so.
+    pub outcome: Option<Outcome>,
+    /// What to do.
+    pub effect: Effect,
+}
+
+impl Transition {
+    const fn stay(phase: Phase) -> Self {
+        Self { phase, reason: None, outcome: None, effect: Effect::None }
+    }
+
+    const fn to(phase: Phase, reason: &'static str, effect: Effect) -> Self {
+        Self { phase, reason: Some(reason), outcome: None, effect }
+    }
+
+    const fn because(mut self, outcome: Outcome) -> Self {
+        self.outcome = Some(outcome);
+        self
+    }
+}
+
+/// After how many refusals, or failed preconditions, something else is tried.
+pub const PATIENCE: u32 = 3;
+
+/// What follows from `event` in `phase`. Total and pure; an event without meaning in a phase changes nothing.
+pub fn next(phase: Phase, event: Event) -> Transition {
+    match phase {
+        Phase::Open => in_open(event),
+        Phase::Diagnosing => in_diagnosing(event),
+        Phase::AwaitingApproval => in_awaiting_approval(event),
+        Phase::Repairing => in_repairing(event),
+        Phase::Verifying => in_verifying(event),
+        Phase::RollingBack => in_rolling_back(event),
+        Phase::Escalated => in_escalated(event),
+        Phase::Resolved | Phase::Cancelled => Transition::stay(phase),
+    }
+}
+
+/// Whether an attempt may be half done in this phase, so that a deleted ticket must be kept until it is settled.
+pub fn unsettled(phase: Phase) -> bool {
+    match phase {
+        Phase::Repairing | Phase::Verifying | Phase::RollingBack => true,
+        Phase::Open
+        | Phase::Diagnosing
+        | Phase::AwaitingApproval
+        | Phase::Escalated
+        | Phase::Resolved
+        | Phase::Cancelled => false,
+    }
+}
+
+/// Whether a ticket in this phase holds its objects against other tickets.
+pub fn holds_claim(phase: Phase) -> bool {
+    match phase {
+        Phase::Diagnosing | Phase::AwaitingApproval | Phase::Repairing | Phase::Verifying | Phase::RollingBack => true,
+        Phase::Open | Phase::Escalated | Phase::Resolved | Phase::Cancelled => false,
+    }
+}
+
+/// Whether the phase is final.
+pub fn ended(phase: Phase) -> bool {
+    match phase {
+        Phase::Resolved | Phase::Cancelled => true,
+        Phase::Open
+        | Phase::Diagnosing
+        | Phase::AwaitingApproval
+        | Phase::Repairing
+        | Phase::Verifying
+        | Phase::RollingBack
+        | Phase::Escalated => false,
+    }
+}
+
+fn escalated(outcome: Outcome) -> Transition {
+    let reason = projection::outcome_reason(outcome);
+    Transition::to(Phase::Escalated, reason, Effect::ReleaseClaim).because(outcome)
+}
+
+fn cancelled(outcome: Outcome) -> Transition {
+    let reason = projection::outcome_reason(outcome);
+    Transition::to(Phase::Cancelled, reason, Effect::ReleaseClaim).because(outcome)
+}
+
+fn resolved(outcome: Outcome) -> Transition {
+    let reason = projection::outcome_reason(outcome);
+    Transition::to(Phase::Resolved, reason, Effect::None).because(outcome)
+}
+
+fn resolved_before_any_change(others_wrote: bool) -> Transition {
+    resolved(if others_wrote { Outcome::FixedByPerson } else { Outcome::SelfHealed })
+}
+
+fn in_open(event: Event) -> Transition {
+    match event {
+        Event::Holds { others_wrote, invariant_edited: _ } => resolved_before_any_change(others_wrote),
+        Event::HeldUp(Holdup::WaitingForTarget) => Transition::to(Phase::Open, "WaitingForTarget", Effect::None),
+        Event::HeldUp(Holdup::CoolingDown) => Transition::to(Phase::Open, "CoolingDown", Effect::None),
+        Event::HeldUp(Holdup::DependencyBroken) => Transition::to(Phase::Open, "DependencyBroken", Effect::None),
+        Event::Suspended => Transition::to(Phase::Open, "Suspended", Effect::None),
+        Event::NeverHeld => escalated(Outcome::NeverHeld),
+        Event::ClaimWon => Transition::to(Phase::Diagnosing, "ClaimWon", Effect::StartPlanner),
+        Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
+        Event::TicketDeleted => cancelled(Outcome::TicketDeleted),
+        Event::ReadRequested
+        | Event::PolicyRefused { .. }
+        | Event::PlannerDone { .. }
+        | Event::NoActionNeeded
+        | Event::ChangeProposed(_)
+        | Event::Approved
+        | Event::Rejected
+        | Event::ApprovalExpired
+        | Event::Superseded
+        | Event::Applied
+        | Event::PreconditionFailed { .. }
+        | Event::TargetUnavailable { .. }
+        | Event::MarkFound
+        | Event::UntouchedFound
+        | Event::ForeignFound
+        | Event::NotInForce
+        | Event::InForce
+        | Event::VerifyTimedOut { .. }
+        | Event::GuardRegressed { .. }
+        | Event::Blind
+        | Event::Restored { .. }
+        | Event::UndoConflict
+        | Event::RetryRequested
+        | Event::NothingNew => Transition::stay(Phase::Open),
+    }
+}
+
+fn in_diagnosing(event: Event) -> Transition {
+    let stay = |effect| Transition { effect, ..Transition::stay(Phase::Diagnosing) };
+    match event {
+        Event::Holds { others_wrote, invariant_edited: _ } => resolved_before_any_change(others_wrote),
+        Event::ReadRequested => stay(Effect::Answer),
+        Event::PolicyRefused { refusals } if refusals < PATIENCE => stay(Effect::Answer),
+        Event::PolicyRefused { .. } => Transition::to(Phase::Diagnosing, "PolicyRefused", Effect::StartPlanner),
+        Event::PlannerDone { another: true, outcome: _ } => {
+            Transition::to(Phase::Diagnosing, "NextPlanner", Effect::StartPlanner)
+        }
+        Event::PlannerDone { another: false, outcome } => escalated(outcome),
+        Event::NoActionNeeded => escalated(Outcome::NoActionRequired),
+        Event::ChangeProposed(Leave::ProposeOnly) => escalated(Outcome::Proposed),
+        Event::ChangeProposed(Leave::NeedsApproval) => {
+            Transition::to(Phase::AwaitingApproval, "ApprovalNeeded", Effect::None)
+        }
+        Event::ChangeProposed(Leave::Granted) => Transition::to(Phase::Repairing, "ChangeAllowed", Effect::SaveIntent),
+        Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
+        Event::TicketDeleted => cancelled(Outcome::TicketDeleted),
+        Event::Suspended => Transition::to(Phase::Diagnosing, "Suspended", Effect::None),
+        // Whatever was proposed before is void: the planner starts again from what it sees now.
+        Event::NothingNew => stay(Effect::StartPlanner),
+        Event::HeldUp(_)
+        | Event::NeverHeld
+        | Event::ClaimWon
+        | Event::Approved
+        | Event::Rejected
+        | Event::ApprovalExpired
+        | Event::Superseded
+        | Event::Applied
+        | Event::PreconditionFailed { .. }
+        | Event::TargetUnavailable { .. }
+        | Event::MarkFound
+        | Event::UntouchedFound
+        | Event::ForeignFound
+        | Event::NotInForce
+        | Event::InForce
+        | Event::VerifyTimedOut { .. }
+        | Event::GuardRegressed { .. }
+        | Event::Blind
+        | Event::Restored { .. }
+        | Event::UndoConflict
+        | Event::RetryRequested => Transition::stay(Phase::Diagnosing),
+    }
+}
+
+fn in_awaiting_approval(event: Event) -> Transition {
+    match event {
+        Event::Holds { others_wrote, invariant_edited: _ } => resolved_before_any_change(others_wrote),
+        Event::Approved => Transition::to(Phase::Repairing, "Approved", Effect::SaveIntent),
+        Event::Rejected => escalated(Outcome::Rejected),
+        Event::ApprovalExpired => escalated(Outcome::ApprovalExpired),
+        Event::Superseded => Transition::to(Phase::Diagnosing, "Superseded", Effect::StartPlanner),
+        Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
+        Event::TicketDeleted => cancelled(Outcome::TicketDeleted),
+        Event::Suspended => Transition::to(Phase::AwaitingApproval, "Suspended", Effect::None),
+        Event::HeldUp(_) => Transition::to(Phase::AwaitingApproval, "DependencyBroken", Effect::None),
+        Event::NeverHeld
+        | Event::ClaimWon
+        | Event::ReadRequested
+        | Event::PolicyRefused { .. }
+        | Event::PlannerDone { .. }
+        | Event::NoActionNeeded
+        | Event::ChangeProposed(_)
+        | Event::Applied
+        | Event::PreconditionFailed { .. }
+        | Event::TargetUnavailable { .. }
+        | Event::MarkFound
+        | Event::UntouchedFound
+        | Event::ForeignFound
+        | Event::NotInForce
+        | Event::InForce
+        | Event::VerifyTimedOut { .. }
+        | Event::GuardRegressed { .. }
+        | Event::Blind
+        | Event::Restored { .. }
+        | Event::UndoConflict
+        | Event::RetryRequested
+        | Event::NothingNew => Transition::stay(Phase::AwaitingApproval),
+    }
+}
+
+fn in_repairing(event: Event) -> Transition {
+    match event {
+        Event::Applied | Event::MarkFound => Transition::to(Phase::Verifying, "Applied", Effect::None),
+        Event::UntouchedFound => Transition { effect: Effect::Write, ..Transition::stay(Phase::Repairing) },
+        Event::ForeignFound => escalated(Outcome::Contested),
+        Event::PreconditionFailed { conflicts } if conflicts < PATIENCE => {
+            Transition::to(Phase::Diagnosing, "PreconditionFailed", Effect::StartPlanner)
+        }
+        Event::PreconditionFailed { .. } => escalated(Outcome::Conflicts),
+        Event::TargetUnavailable { wrote_before: true } => {
+            Transition::to(Phase::RollingBack, "TargetUnavailable", Effect::Undo)
+        }
+        Event::TargetUnavailable { wrote_before: false } => escalated(Outcome::TargetUnavailable),
+        Event::Suspended => Transition::to(Phase::Repairing, "Suspended", Effect::None),
+        Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
+        Event::TicketDeleted => Transition::to(Phase::RollingBack, "TicketDeleted", Effect::Undo),
+        // Only the monitor can say that it holds, and it must not while a write is under way.
+        Event::Holds { .. }
+        | Event::HeldUp(_)
+        | Event::NeverHeld
+        | Event::ClaimWon
+        | Event::ReadRequested
+        | Event::PolicyRefused { .. }
+        | Event::PlannerDone { .. }
+        | Event::NoActionNeeded
+        | Event::ChangeProposed(_)
+        | Event::Approved
+        | Event::Rejected
+        | Event::ApprovalExpired
+        | Event::Superseded
+        | Event::NotInForce
+        | Event::InForce
+        | Event::VerifyTimedOut { .. }
+        | Event::GuardRegressed { .. }
+        | Event::Blind
+        | Event::Restored { .. }
+        | Event::UndoConflict
+        | Event::RetryRequested
+        | Event::NothingNew => Transition::stay(Phase::Repairing),
+    }
+}
+
+fn in_verifying(event: Event) -> Transition {
+    match event {
+        Event::Holds { others_wrote: _, invariant_edited: true } => resolved(Outcome::InvariantChanged),
+        Event::Holds { others_wrote: _, invariant_edited: false } => resolved(Outcome::Repaired),
+        Event::NotInForce => Transition::to(Phase::Verifying, "NotInForce", Effect::None),
+        Event::InForce => Transition::to(Phase::Verifying, "InForce", Effect::CountFromNow),
+        Event::VerifyTimedOut { others_wrote: false } => {
+            Transition::to(Phase::RollingBack, "VerifyTimedOut", Effect::Undo)
+        }
+        Event::GuardRegressed { others_wrote: false } => {
+            Transition::to(Phase::RollingBack, "GuardRegressed", Effect::Undo)
+        }
+        Event::VerifyTimedOut { others_wrote: true } | Event::GuardRegressed { others_wrote: true } => {
+            escalated(Outcome::Contested)
+        }
+        Event::Blind => Transition::to(Phase::Verifying, "Blind", Effect::None),
+        Event::Suspended => Transition::to(Phase::Verifying, "Suspended", Effect::None),
+        Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
+        Event::TicketDeleted => Transition::to(Phase::RollingBack, "TicketDeleted", Effect::Undo),
+        Event::HeldUp(_)
+        | Event::NeverHeld
+        | Event::ClaimWon
+        | Event::ReadRequested
+        | Event::PolicyRefused { .. }
+        | Event::PlannerDone { .. }
+        | Event::NoActionNeeded
+        | Event::ChangeProposed(_)
+        | Event::Approved
+        | Event::Rejected
+        | Event::ApprovalExpired
+        | Event::Superseded
+        | Event::Applied
+        | Event::PreconditionFailed { .. }
+        | Event::TargetUnavailable { .. }
+        | Event::MarkFound
+        | Event::UntouchedFound
+        | Event::ForeignFound
+        | Event::Restored { .. }
+        | Event::UndoConflict
+        | Event::RetryRequested
+        | Event::NothingNew => Transition::stay(Phase::Verifying),
+    }
+}
+
+fn in_rolling_back(event: Event) -> Transition {
+    match event {
+        Event::Restored { attempts_left: true } => {
+            Transition::to(Phase::Diagnosing, "AttemptUndone", Effect::StartPlanner)
+        }
+        Event::Restored { attempts_left: false } => escalated(Outcome::AttemptsExhausted),
+        Event::UndoConflict | Event::ForeignFound => escalated(Outcome::UndoConflict),
+        Event::MarkFound => Transition { effect: Effect::Undo, ..Transition::stay(Phase::RollingBack) },
+        Event::Suspended => Transition::to(Phase::RollingBack, "Suspended", Effect::None),
+        Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
+        Event::TicketDeleted => cancelled(Outcome::TicketDeleted),
+        // Only the monitor can say that it holds, and it must not while a write is under way.
+        Event::Holds { .. }
+        | Event::HeldUp(_)
+        | Event::NeverHeld
+        | Event::ClaimWon
+        | Event::ReadRequested
+        | Event::PolicyRefused { .. }
+        | Event::PlannerDone { .. }
+        | Event::NoActionNeeded
+        | Event::ChangeProposed(_)
+        | Event::Approved
+        | Event::Rejected
+        | Event::ApprovalExpired
+        | Event::Superseded
+        | Event::Applied
+        | Event::PreconditionFailed { .. }
+        | Event::TargetUnavailable { .. }
+        | Event::UntouchedFound
+        | Event::NotInForce
+        | Event::InForce
+        | Event::VerifyTimedOut { .. }
+        | Event::GuardRegressed { .. }
+        | Event::Blind
+        | Event::RetryRequested
+        | Event::NothingNew => Transition::stay(Phase::RollingBack),
+    }
+}
+
+fn in_escalated(event: Event) -> Transition {
+    match event {
+        Event::Holds { .. } => resolved(Outcome::FixedByPerson),
+        Event::RetryRequested => Transition::to(Phase::Open, "RetryRequested", Effect::Reset),
+        Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
+        Event::TicketDeleted => cancelled(Outcome::TicketDeleted),
+        Event::HeldUp(_)
+        | Event::NeverHeld
+        | Event::ClaimWon
+        | Event::ReadRequested
+        | Event::PolicyRefused { .. }
+        | Event::PlannerDone { .. }
+        | Event::NoActionNeeded
+        | Event::ChangeProposed(_)
+        | Event::Approved
+        | Event::Rejected
+        | Event::ApprovalExpired
+        | Event::Superseded
+        | Event::Applied
+        | Event::PreconditionFailed { .. }
+        | Event::TargetUnavailable { .. }
+        | Event::MarkFound
+        | Event::UntouchedFound
+        | Event::ForeignFound
+        | Event::NotInForce
+        | Event::InForce
+        | Event::VerifyTimedOut { .. }
+        | Event::GuardRegressed { .. }
+        | Event::Blind
+        | Event::Restored { .. }
+        | Event::UndoConflict
+        | Event::Suspended
+        | Event::NothingNew => Transition::stay(Phase::Escalated),
+    }
+}

@@ -1,0 +1,54 @@
+//! The names of all conditions and reasons, in one place: they are what users script against.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// Condition types.
+pub mod type_ {
+    /// Invariant: its query and condition were understood.
+    pub const ACCEPTED: &str = "Accepted";
+    /// Invariant: it holds, by its thresholds.
+    pub const HOLDING: &str = "Holding";
+    /// Invariant: it is broken, but a ticket is held back because something it depends on is broken too.
+    pub const HELD_BACK: &str = "HeldBack";
+    /// Ticket: the monitor saw the invariant hold again.
+    pub const RESOLVED: &str = "Resolved";
+    /// Ticket: a person is needed.
+    pub const ESCALATED: &str = "Escalated";
+    /// Ticket: a change was made that was neither verified nor undone yet.
+    pub const UNVERIFIED_CHANGE: &str = "UnverifiedChange";
+}
+
+/// Reasons of conditions.
+pub mod reason {
+    /// The query and the condition were understood.
+    pub const PARSED: &str = "Parsed";
+    /// The query could not be understood.
+    pub const INVALID_QUERY: &str = "InvalidQuery";
+    /// The condition could not be understood.
+    pub const INVALID_CONDITION: &str = "InvalidCondition";
+    /// The condition is met.
+    pub const CONDITION_MET: &str = "ConditionMet";
+    /// The condition is not met.
+    pub const CONDITION_NOT_MET: &str = "ConditionNotMet";
+    /// Fewer samples than the threshold asks for were taken yet.
+    pub const TOO_FEW_SAMPLES: &str = "TooFewSamples";
+    /// `spec.suspend` is set.
+    pub const SUSPENDED: &str = "Suspended";
+    /// Something that this invariant depends on is broken.
+    pub const DEPENDENCY_BROKEN: &str = "DependencyBroken";
+    /// Nothing that this invariant depends on is broken.
+    pub const NO_DEPENDENCY_BROKEN: &str = "NoDependencyBroken";
+}
+
+/// Puts a condition into the list. The transition time moves only when the status does.
+pub fn set_condition(conditions: &mut Vec<Condition>, mut new: Condition) {
+    match conditions.iter_mut().find(|old| old.type_ == new.type_) {
+        Some(old) => {
+            if old.status == new.status {
+                new.last_transition_time = Time(old.last_transition_time.0);
+            }
+            *old = new;
+        }
+        None => conditions.push(new),
+    }
+}

@@ -1,0 +1,338 @@
+//! A ticket's status: what is being done about it.
+
+use super::schema;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What is being done about a ticket. The phase and the conditions are both projected from the lifecycle.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TicketStatus {
+    /// The generation of the ticket that this status is about.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// Where the ticket is in its life; absent is Open.
+    #[serde(default)]
+    pub phase: Phase,
+    /// Why it is in that phase: one PascalCase word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub reason: Option<String>,
+    /// The same in a sentence, with what to do next where a person is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub message: Option<String>,
+    /// How it ended, or why it was escalated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// The planner at work, or the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planner: Option<PlannerName>,
+    /// Planners that had their turn in this round.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub planners_tried: Vec<PlannerName>,
+    /// What is believed to be wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<Diagnosis>,
+    /// The change that is proposed or was made last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposal: Option<Proposal>,
+    /// Hashes of proposals that were rejected or expired: never proposed again. At most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 64)))]
+    pub declined_hashes: Vec<String>,
+    /// The attempts at a repair, oldest first; at most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub attempts: Vec<Attempt>,
+    /// Attempts made before the last `harness retry`: they do not count towards maxAttempts.
+    #[serde(default)]
+    pub forgiven_attempts: u32,
+    /// The value of the retry annotation that was acted on last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub observed_retry: Option<String>,
+    /// Proposed changes that policy refused in this planner's turn.
+    #[serde(default)]
+    pub refusals: u32,
+    /// Writes whose precondition failed in this round.
+    #[serde(default)]
+    pub conflicts: u32,
+    /// What was done, oldest first; at most 100, older ones are dropped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub steps: Vec<Step>,
+    /// How many steps there were, dropped ones included.
+    #[serde(default)]
+    pub step_count: u32,
+    /// When the diagnosis began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional_micro_time")]
+    pub diagnosing_at: Option<MicroTime>,
+    /// When the ticket was Resolved or Cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional_micro_time")]
+    pub ended_at: Option<MicroTime>,
+    /// Standard conditions: Resolved, Escalated, UnverifiedChange.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// Where a ticket is in its life.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Waiting for its turn.
+    #[default]
+    Open,
+    /// A planner investigates.
+    Diagnosing,
+    /// A person must say yes or no to the proposal.
+    AwaitingApproval,
+    /// The change is being written.
+    Repairing,
+    /// The change was written; the monitor decides whether it worked.
+    Verifying,
+    /// The change did not work and is being undone.
+    RollingBack,
+    /// A person is needed. Still open: it resolves when the invariant holds.
+    Escalated,
+    /// The monitor saw the invariant hold. Final.
+    Resolved,
+    /// The invariant or the ticket was deleted. Final.
+    Cancelled,
+}
+
+/// How a ticket ended, or why it was escalated.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Resolved: the change of an attempt was verified.
+    Repaired,
+    /// Resolved: it held again before anything was changed.
+    SelfHealed,
+    /// Resolved: it held again after others changed the target or after a person was asked.
+    FixedByPerson,
+    /// Resolved: it held again under a spec that was edited in mid-incident.
+    InvariantChanged,
+    /// Escalated: a change is proposed that this invariant's mode does not let the harness make.
+    Proposed,
+    /// Escalated: the planner found that nothing needs to be done.
+    NoActionRequired,
+    /// Escalated: no planner found a change that is allowed.
+    NoPlan,
+    /// Escalated: the invariant never held in its current form, so that there is no good state to return to.
+    NeverHeld,
+    /// Escalated: a person said no.
+    Rejected,
+    /// Escalated: nobody answered in time.
+    ApprovalExpired,
+    /// Escalated: others write what the harness would write.
+    Contested,
+    /// Escalated: the precondition of the write failed again and again.
+    Conflicts,
+    /// Escalated: the target is gone, or writing to it is forbidden.
+    TargetUnavailable,
+    /// Escalated: as many attempts as allowed were undone.
+    AttemptsExhausted,
+    /// Escalated: the budget was spent.
+    BudgetExhausted,
+    /// Escalated: the undo could not be written; the change stands.
+    UndoConflict,
+    /// Cancelled: the invariant was deleted.
+    InvariantDeleted,
+    /// Cancelled: the ticket was deleted.
+    TicketDeleted,
+}
+
+/// Who proposes changes.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PlannerName {
+    /// Restores allowed configuration to the last revision under which everything held.
+    LastKnownGood,
+}
+
+/// What is believed to be wrong.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Diagnosis {
+    /// What was found, in a few sentences.
+    #[schemars(length(max = 2048))]
+    pub summary: String,
+    /// The cause in one line.
+    #[schemars(length(max = 256))]
+    pub root_cause: String,
+    /// How sure the planner is. It decides nothing.
+    pub confidence: Confidence,
+}
+
+/// How sure a planner is.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confidence {
+    /// A guess.
+    Low,
+    /// Likely.
+    Medium,
+    /// Supported by all that was seen.
+    High,
+}
+
+/// A proposed change.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Proposal {
+    /// SHA-256 over the objects, keys, old and new texts: what an approval is bound to.
+    #[schemars(length(max = 64))]
+    pub hash: String,
+    /// Why this change, in a sentence.
+    #[schemars(length(max = 1024))]
+    pub why: String,
+    /// What would be changed; at most 8.
+    #[schemars(length(max = 8))]
+    pub actions: Vec<ActionRecord>,
+    /// When it was proposed.
+    #[schemars(schema_with = "schema::micro_time")]
+    pub proposed_at: MicroTime,
+    /// No answer by then is a no. Absent where no answer is awaited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional_micro_time")]
+    pub expires_at: Option<MicroTime>,
+    /// The generation of the invariant that it was made for.
+    #[serde(default)]
+    pub invariant_generation: i64,
+    /// The command that approves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub approve_command: Option<String>,
+}
+
+/// One change to one key of one object, as shown to people. The exact texts are kept apart.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ActionRecord {
+    /// The object.
+    pub object: ObjectReference,
+    /// The key in its data.
+    #[schemars(length(max = 253))]
+    pub key: String,
+    /// The object's resourceVersion that the change is based on.
+    #[schemars(length(max = 64))]
+    pub resource_version: String,
+    /// A unified diff, redacted, cut at 4096 characters.
+    #[schemars(length(max = 4096))]
+    pub diff: String,
+    /// SHA-256 of the text before.
+    #[schemars(length(max = 64))]
+    pub before_digest: String,
+    /// SHA-256 of the text after.
+    #[schemars(length(max = 64))]
+    pub after_digest: String,
+    /// The ControllerRevision that holds both texts exactly; only the agent reads it. Absent until the intent is saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub revision: Option<String>,
+    /// The object's resourceVersion that the write gave; absent until it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub written_resource_version: Option<String>,
+}
+
+/// An object in the ticket's namespace.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectReference {
+    /// Its kind.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Its UID.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+}
+
+/// One attempt at a repair: all changes of one proposal.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// From 1; also in the mark `TICKET/N` on the objects.
+    pub number: u32,
+    /// The planner that proposed it.
+    pub planner: PlannerName,
+    /// The hash of its proposal.
+    #[schemars(length(max = 64))]
+    pub hash: String,
+    /// The changes, with where their exact texts are kept.
+    #[schemars(length(max = 8))]
+    pub actions: Vec<ActionRecord>,
+    /// Invariants that held just before the write and must go on holding.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub guards: Vec<String>,
+    /// Guards that did not hold just before the write, and so do not count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub excluded_guards: Vec<String>,
+    /// When the intent was saved, before the write.
+    #[schemars(schema_with = "schema::micro_time")]
+    pub intended_at: MicroTime,
+    /// When the write was acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional_micro_time")]
+    pub written_at: Option<MicroTime>,
+    /// Since when the change is in force where it is read; samples count from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional_micro_time")]
+    pub in_force_at: Option<MicroTime>,
+    /// When it was verified, undone or given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional_micro_time")]
+    pub settled_at: Option<MicroTime>,
+    /// What came of it.
+    pub result: AttemptResult,
+    /// Why it was undone or given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+}
+
+/// What came of an attempt.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptResult {
+    /// Neither verified nor undone yet.
+    Unsettled,
+    /// The monitor saw the invariant and the guards hold.
+    Verified,
+    /// It did not verify; the objects are as they were before.
+    Undone,
+    /// Nothing was written.
+    NotWritten,
+    /// It did not verify and could not be undone; the change stands.
+    LeftInPlace,
+}
+
+/// One line of the journal.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// From 1, never reused.
+    pub number: u32,
+    /// When it was done.
+    #[schemars(schema_with = "schema::micro_time")]
+    pub at: MicroTime,
+    /// One line for people; at most 80 characters.
+    #[schemars(length(max = 256))]
+    pub summary: String,
+    /// The tool.
+    #[schemars(length(max = 64))]
+    pub tool: String,
+    /// The tool's input.
+    #[schemars(schema_with = "schema::any_object")]
+    pub input: serde_json::Map<String, serde_json::Value>,
+    /// What came of it, in one line, capped and redacted.
+    #[schemars(length(max = 512))]
+    pub outcome: String,
+    /// How long it took, in milliseconds, rounded up.
+    pub duration_milliseconds: u32,
+}

@@ -1,0 +1,83 @@
+//! The phase, its reason and the conditions of a ticket are all written here, from one transition.
+
+use super::Transition;
+use crate::crd::{Outcome, Phase, TicketStatus, set_condition, type_};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
+
+/// Records a transition in the status: phase, reason, message, outcome, end time and conditions.
+pub fn project(status: &mut TicketStatus, generation: i64, transition: Transition, message: &str, now: Timestamp) {
+    status.observed_generation = generation;
+    status.phase = transition.phase;
+    if let Some(reason) = transition.reason {
+        status.reason = Some(reason.to_owned());
+        status.message = (!message.is_empty()).then(|| message.chars().take(2048).collect());
+    }
+    match transition.phase {
+        Phase::Resolved | Phase::Cancelled => {
+            status.outcome = transition.outcome.or(status.outcome);
+            status.ended_at.get_or_insert(MicroTime(now));
+        }
+        Phase::Escalated => status.outcome = transition.outcome.or(status.outcome),
+        Phase::Open
+        | Phase::Diagnosing
+        | Phase::AwaitingApproval
+        | Phase::Repairing
+        | Phase::Verifying
+        | Phase::RollingBack => status.outcome = None,
+    }
+    for condition in conditions(status, generation, now) {
+        set_condition(&mut status.conditions, condition);
+    }
+}
+
+fn conditions(status: &TicketStatus, generation: i64, now: Timestamp) -> [Condition; 3] {
+    let reason = status.reason.clone().unwrap_or_else(|| format!("{:?}", status.phase));
+    let message = status.message.clone().unwrap_or_default();
+    let condition = |type_: &str, holds: bool| Condition {
+        type_: type_.to_owned(),
+        status: if holds { "True" } else { "False" }.to_owned(),
+        reason: reason.clone(),
+        message: message.clone(),
+        last_transition_time: Time(now),
+        observed_generation: Some(generation),
+    };
+    [
+        condition(type_::RESOLVED, status.phase == Phase::Resolved),
+        condition(type_::ESCALATED, status.phase == Phase::Escalated),
+        condition(type_::UNVERIFIED_CHANGE, has_unverified_change(status)),
+    ]
+}
+
+/// A change of the last attempt is in the target, and neither verified nor undone.
+fn has_unverified_change(status: &TicketStatus) -> bool {
+    use crate::crd::AttemptResult::{LeftInPlace, NotWritten, Undone, Unsettled, Verified};
+    status.attempts.last().is_some_and(|attempt| match attempt.result {
+        Unsettled | LeftInPlace => status.phase != Phase::Resolved,
+        Verified | Undone | NotWritten => false,
+    })
+}
+
+/// The PascalCase word for an outcome, as `status.reason` and the conditions show it.
+pub(super) fn outcome_reason(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Repaired => "Repaired",
+        Outcome::SelfHealed => "SelfHealed",
+        Outcome::FixedByPerson => "FixedByPerson",
+        Outcome::InvariantChanged => "InvariantChanged",
+        Outcome::Proposed => "Proposed",
+        Outcome::NoActionRequired => "NoActionRequired",
+        Outcome::NoPlan => "NoPlan",
+        Outcome::NeverHeld => "NeverHeld",
+        Outcome::Rejected => "Rejected",
+        Outcome::ApprovalExpired => "ApprovalExpired",
+        Outcome::Contested => "Contested",
+        Outcome::Conflicts => "Conflicts",
+        Outcome::TargetUnavailable => "TargetUnavailable",
+        Outcome::AttemptsExhausted => "AttemptsExhausted",
+        Outcome::BudgetExhausted => "BudgetExhausted",
+        Outcome::UndoConflict => "UndoConflict",
+        Outcome::InvariantDeleted => "InvariantDeleted",
+        Outcome::TicketDeleted => "TicketDeleted",
+    }
+}
