@@ -1,5 +1,9 @@
 //! The embedded control plane: real processes, a real API, no orphans.
 
+mod connect;
+mod process;
+mod projector;
+
 use crate::support::{client, client_of, cluster, namespace, start_plane};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::Api;

@@ -36,11 +36,15 @@ pub(crate) fn cluster() -> &'static ControlPlane {
     })
 }
 
+/// The binaries of the control plane, found as the product finds them.
+pub(crate) async fn assets() -> Assets {
+    install_tls_provider();
+    Assets::find(&sources().unwrap(), &progress_on_stderr()).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// Starts another control plane, from the same binaries as the product would.
 pub(crate) async fn start_plane() -> ControlPlane {
-    install_tls_provider();
-    let assets =
-        Assets::find(&sources().unwrap(), &progress_on_stderr()).await.unwrap_or_else(|error| panic!("{error}"));
+    let assets = assets().await;
     ControlPlane::start(&assets, binary()).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
