@@ -92,7 +92,10 @@ pub enum ControlPlaneError {
 }
 
 impl ControlPlane {
-    /// Starts a control plane and waits until it is ready (about a second and a half; at most 60 s).
+    /// Starts a control plane and waits until it is ready.
+    ///
+    /// That takes two to three seconds, one of which the API server waits before it makes the default RBAC roles; at
+    /// most 60 s.
     ///
     /// `launcher` is the harness's own binary: it starts the children through its `tethered` subcommand, so that
     /// they die with this process however it dies.

@@ -1,8 +1,9 @@
 //! The kubelet's part: a ConfigMap becomes files.
 
-use crate::support::{client, eventually, namespace};
+use crate::support::{client, cluster, eventually, namespace};
 use harness::cluster::projector::Projector;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -94,4 +95,39 @@ async fn a_cancelled_projector_ends() {
     let projection = Projection::start("project-cancel", json!({"a": "1"})).await;
     projection.cancellation.cancel();
     tokio::time::timeout(PATIENCE, projection.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_watch_is_tried_again_until_it_is_allowed() {
+    let administrator = client();
+    let namespace = namespace(&administrator, "project-refused").await;
+    let map = ConfigMap {
+        metadata: ObjectMeta { name: Some("config".to_owned()), ..ObjectMeta::default() },
+        data: Some([("a".to_owned(), "1".to_owned())].into()),
+        ..ConfigMap::default()
+    };
+    let config_maps = Api::<ConfigMap>::namespaced(administrator.clone(), &namespace);
+    config_maps.create(&PostParams::default(), &map).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let reader = cluster().user_client("projector", None).unwrap();
+    assert!(Api::<ConfigMap>::namespaced(reader.clone(), &namespace).get("config").await.is_err());
+    let projector = Projector::new(reader, &namespace, "config", directory.path());
+    let settled = projector.settled();
+    tokio::spawn(projector.run(CancellationToken::new()));
+
+    let role: Role = serde_json::from_value(json!({
+        "metadata": {"name": "reader"},
+        "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]}],
+    }))
+    .unwrap();
+    let binding: RoleBinding = serde_json::from_value(json!({
+        "metadata": {"name": "reader"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "projector"}],
+    }))
+    .unwrap();
+    Api::namespaced(administrator.clone(), &namespace).create(&PostParams::default(), &role).await.unwrap();
+    Api::namespaced(administrator, &namespace).create(&PostParams::default(), &binding).await.unwrap();
+    assert!(tokio::time::timeout(PATIENCE, settled).await.unwrap());
+    assert_eq!(fs::read_to_string(directory.path().join("a")).unwrap(), "1");
 }
