@@ -148,6 +148,8 @@ fn tethered_command(launcher: &Path, program: &Program<'_>, log: &Path) -> io::R
         .arg(&program.executable)
         .args(&program.arguments)
         .current_dir(program.directory)
+        // etcd takes any `ETCD_...` variable for a flag; and the keys in the environment are none of theirs.
+        .env_clear()
         // A Ctrl-C at the terminal is for the harness, which then stops its children in order.
         .process_group(0)
         .stdin(Stdio::null())

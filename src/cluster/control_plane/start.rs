@@ -10,7 +10,7 @@ use super::process::{Program, TetheredChild};
 use super::{ControlPlane, ControlPlaneError, Ended};
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -134,7 +134,7 @@ fn start_api_server(
 fn start_child<const N: usize>(
     launcher: &Path,
     directory: &DataDirectory,
-    executable: std::path::PathBuf,
+    executable: PathBuf,
     arguments: [String; N],
 ) -> Result<TetheredChild, ControlPlaneError> {
     let arguments = arguments.into_iter().map(OsString::from).collect();
