@@ -267,25 +267,29 @@ impl Dispatcher {
         let mut next: Option<Timestamp> = None;
         for config in self.context.board.config_maps() {
             let Some(revision) = self.history.latest(&config) else { continue };
-            if self.learned.get(&config) == Some(&revision.resource_version) || self.context.claims.is_claimed(&config) {
+            if self.learned.get(&config) == Some(&revision.resource_version) || self.context.claims.is_claimed(&config)
+            {
                 continue;
             }
             let ripe = {
                 let state = self.context.board.lock();
-                baseline::ripe(&revision, &baseline::group(&config, &state.invariants), &self.runs, self.context.settings.good_after)
+                baseline::ripe(
+                    &revision,
+                    &baseline::group(&config, &state.invariants),
+                    &self.runs,
+                    self.context.settings.good_after,
+                )
             };
             match ripe {
-                Some(at) if at <= now => {
-                    match baseline::keep(&self.context.client, &config, &revision, now).await {
-                        Ok(()) => {
-                            self.learned.insert(config, revision.resource_version.clone());
-                        }
-                        Err(error) => {
-                            tracing::warn!(%config, %error, "a good revision is not kept yet; it is tried again");
-                            next = now.checked_add(SignedDuration::from_secs(5)).ok();
-                        }
+                Some(at) if at <= now => match baseline::keep(&self.context.client, &config, &revision, now).await {
+                    Ok(()) => {
+                        self.learned.insert(config, revision.resource_version.clone());
                     }
-                }
+                    Err(error) => {
+                        tracing::warn!(%config, %error, "a good revision is not kept yet; it is tried again");
+                        next = now.checked_add(SignedDuration::from_secs(5)).ok();
+                    }
+                },
                 Some(at) => next = Some(next.map_or(at, |known| known.min(at))),
                 None => {}
             }

@@ -26,6 +26,7 @@ pub mod history;
 pub mod ledger;
 pub mod lifecycle;
 pub mod monitor;
+pub mod operator;
 pub mod probe;
 pub mod redact;
 pub mod service;

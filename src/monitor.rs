@@ -4,13 +4,13 @@
 //! their samples, decides ([`decide`], pure) and starts the writes ([`act`]). At most one write for an invariant is
 //! under way at a time; when it is done, the invariant is looked at again.
 
-mod act;
-mod analyst;
-mod decide;
-mod record;
-mod schedule;
-mod tickets;
-mod watched;
+pub mod act;
+pub mod analyst;
+pub mod decide;
+pub mod record;
+pub mod schedule;
+pub mod tickets;
+pub mod watched;
 
 pub use act::FIELD_MANAGER;
 
@@ -276,9 +276,8 @@ impl Monitor {
             let Some(query) = watched.begin_asking() else { continue };
             let (prober, timeout) = (Arc::clone(&self.prober), watched.timeout());
             let (uid, generation) = (watched.invariant.uid().unwrap_or_default(), watched.generation());
-            self.asking.push(
-                async move { Asked { sample: prober.ask(&query, timeout).await, key, uid, generation } }.boxed(),
-            );
+            self.asking
+                .push(async move { Asked { sample: prober.ask(&query, timeout).await, key, uid, generation } }.boxed());
         }
     }
 
@@ -341,9 +340,10 @@ impl Monitor {
     fn guards_hold(&self, key: &ObjectKey, ticket: Option<&Ticket>) -> bool {
         let status = ticket.and_then(|ticket| ticket.status.as_ref());
         let Some(attempt) = status.and_then(|status| status.attempts.last()) else { return true };
-        attempt.guards.iter().all(|name| {
-            self.watched.get(&ObjectKey::new(&key.namespace, name.clone())).is_none_or(Watched::is_holding)
-        })
+        attempt
+            .guards
+            .iter()
+            .all(|name| self.watched.get(&ObjectKey::new(&key.namespace, name.clone())).is_none_or(Watched::is_holding))
     }
 
     fn acted(&mut self, acted: Acted) {
@@ -369,7 +369,13 @@ impl Monitor {
                 // at once.
                 let pause = if error.is_conflict() { CONFLICT_PAUSE } else { RETRY };
                 tracing::warn!(%error, ?pause, "a write is tried again");
-                self.acting.push(async move { tokio::time::sleep(pause).await; Acted::RetryDue(key) }.boxed());
+                self.acting.push(
+                    async move {
+                        tokio::time::sleep(pause).await;
+                        Acted::RetryDue(key)
+                    }
+                    .boxed(),
+                );
                 return;
             }
             Acted::RetryDue(key) => key,

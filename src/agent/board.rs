@@ -65,9 +65,10 @@ impl Board {
     /// Attempts of all other tickets of the same invariant.
     pub fn earlier_attempts(&self, ticket: &Ticket) -> Vec<Attempt> {
         let state = self.lock();
-        let of_same = state.tickets.values().filter(|it| {
-            it.spec.invariant_ref.uid == ticket.spec.invariant_ref.uid && it.uid() != ticket.uid()
-        });
+        let of_same = state
+            .tickets
+            .values()
+            .filter(|it| it.spec.invariant_ref.uid == ticket.spec.invariant_ref.uid && it.uid() != ticket.uid());
         of_same.flat_map(|it| attempts(it)).cloned().collect()
     }
 

@@ -151,9 +151,8 @@ fn in_awaiting_approval(observed: &Observed, status: &TicketStatus, invariant: &
     };
     // A word is used once: one that is not younger than the last attempt at the same change was about that.
     let used_at = status.attempts.iter().rev().find(|it| it.hash == proposal.hash).map(|it| it.intended_at.0);
-    let is_about_this = |word: &&Approval| {
-        word.proposal_hash == proposal.hash && used_at.is_none_or(|used_at| word.at.0 > used_at)
-    };
+    let is_about_this =
+        |word: &&Approval| word.proposal_hash == proposal.hash && used_at.is_none_or(|used_at| word.at.0 > used_at);
     let word = observed.ticket.spec.approval.as_ref().filter(is_about_this);
     if let Some(word) = word.filter(|word| word.decision == ApprovalDecision::Rejected) {
         let reason = word.reason.as_deref().unwrap_or("no reason was given");
@@ -194,7 +193,10 @@ fn in_repairing(observed: &Observed, status: &TicketStatus) -> Step {
         return Step::Happened(Event::TargetUnavailable { wrote_before }, message);
     }
     if any(TargetState::Foreign) || any(TargetState::Restored) {
-        return Step::Happened(Event::ForeignFound, "others wrote to the object since the change was planned".to_owned());
+        return Step::Happened(
+            Event::ForeignFound,
+            "others wrote to the object since the change was planned".to_owned(),
+        );
     }
     if observed.facts.suspended {
         return hold(status, Event::Suspended, "writes are suspended".to_owned(), None);

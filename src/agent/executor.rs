@@ -128,7 +128,13 @@ impl Executor {
 
     /// Saves the exact texts of an action before it is written; gives the name they are kept under. Saving the same
     /// again is no error.
-    pub async fn save_pre_image(&self, ticket: &Ticket, attempt: u32, index: usize, edit: &Edit) -> Result<String, kube::Error> {
+    pub async fn save_pre_image(
+        &self,
+        ticket: &Ticket,
+        attempt: u32,
+        index: usize,
+        edit: &Edit,
+    ) -> Result<String, kube::Error> {
         let namespace = ticket.namespace().unwrap_or_default();
         let digest = document::digest(&format!("{}\0{}", edit.before, edit.after));
         let name = format!("{}-attempt-{attempt}-{index}-{}", ticket.name_any(), &digest[..8]);
@@ -161,7 +167,13 @@ impl Executor {
     }
 
     /// Writes the text before an action back, on the object as it was looked at.
-    pub async fn undo(&self, namespace: &str, action: &ActionRecord, ticket: &str, attempt: u32) -> Result<(), ExecutorError> {
+    pub async fn undo(
+        &self,
+        namespace: &str,
+        action: &ActionRecord,
+        ticket: &str,
+        attempt: u32,
+    ) -> Result<(), ExecutorError> {
         let texts = self.pre_image(namespace, action).await?;
         let object = self.target(namespace, action).await?;
         if target_state(Some(&object), action, ticket, attempt) != TargetState::Written {
@@ -217,7 +229,8 @@ impl Executor {
         if object.meta().annotations.is_none() {
             operations.push(json!({ "op": "add", "path": "/metadata/annotations", "value": {} }));
         }
-        operations.push(json!({ "op": "add", "path": pointer("/metadata/annotations", ATTEMPT_ANNOTATION), "value": mark }));
+        operations
+            .push(json!({ "op": "add", "path": pointer("/metadata/annotations", ATTEMPT_ANNOTATION), "value": mark }));
         operations.push(json!({ "op": "replace", "path": pointer("/data", &action.key), "value": text }));
         let patch = serde_json::from_value(Value::Array(operations)).map_err(|error| {
             ExecutorError::TargetUnavailable { name: name.clone(), why: format!("the patch cannot be made: {error}") }

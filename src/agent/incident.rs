@@ -16,7 +16,7 @@ use super::policy::config_entries;
 use super::tools::{Call, Reading};
 use crate::crd::{Attempt, Invariant, Outcome, Phase, RETRY_ANNOTATION, Ticket, TicketStatus};
 use crate::ledger;
-use crate::lifecycle::{self, Effect, Event, Holdup, Transition};
+use crate::lifecycle::{self, Effect, Event, Holdup};
 use crate::watch::ObjectKey;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -147,12 +147,13 @@ impl Incident<'_> {
         let retry = observed.ticket.annotations().get(RETRY_ANNOTATION).cloned();
         let states = &observed.facts.targets;
         let now = Timestamp::now();
-        let ticket = ledger::record(&self.context.client, FIELD_MANAGER, &observed.ticket, transition, message, |status| {
-            edit(status);
-            bookkeeping::settle(status, event, states, message, now);
-            bookkeeping::count(status, event, transition, retry, now);
-        })
-        .await?;
+        let ticket =
+            ledger::record(&self.context.client, FIELD_MANAGER, &observed.ticket, transition, message, |status| {
+                edit(status);
+                bookkeeping::settle(status, event, states, message, now);
+                bookkeeping::count(status, event, transition, retry, now);
+            })
+            .await?;
         if transition.phase != Phase::Diagnosing || transition.effect == Effect::StartPlanner {
             self.session = None;
         }
@@ -216,7 +217,8 @@ impl Incident<'_> {
             }
             Move::NoActionNeeded(diagnosis) => {
                 let message = diagnosis.summary.clone();
-                self.happened(observed, Event::NoActionNeeded, &message, |status| status.diagnosis = Some(diagnosis)).await?;
+                self.happened(observed, Event::NoActionNeeded, &message, |status| status.diagnosis = Some(diagnosis))
+                    .await?;
             }
             Move::Decline { outcome, diagnosis } => {
                 let message = diagnosis.summary.clone();
@@ -283,7 +285,13 @@ impl Incident<'_> {
         }
         let written_at = Timestamp::now();
         let summary = status.proposal.as_ref().map_or_else(|| "Writing the change".to_owned(), |it| it.why.clone());
-        let input = json!(attempt.actions.iter().map(|it| json!({ "name": it.object.name, "key": it.key, "changes": it.changes })).collect::<Vec<_>>());
+        let input = json!(
+            attempt
+                .actions
+                .iter()
+                .map(|it| json!({ "name": it.object.name, "key": it.key, "changes": it.changes }))
+                .collect::<Vec<_>>()
+        );
         let entry = Entry {
             summary,
             tool: "edit_config",

@@ -158,7 +158,9 @@ impl Tools {
     pub async fn read(&self, invariant: &Invariant, call: &Call) -> Reading {
         match call {
             Call::HttpGet { url } => self.http_get(invariant, url).await,
-            Call::ReadConfig { name, key } => self.with_allowed_key(invariant, name, key, self.config(invariant, name)).await,
+            Call::ReadConfig { name, key } => {
+                self.with_allowed_key(invariant, name, key, self.config(invariant, name)).await
+            }
             Call::ReadLastKnownGood { name, key } => {
                 self.with_allowed_key(invariant, name, key, self.last_known_good(invariant, name)).await
             }
@@ -172,7 +174,8 @@ impl Tools {
         key: &str,
         reading: impl Future<Output = Result<Reading, kube::Error>>,
     ) -> Reading {
-        let allowed = policy::config_entries(&invariant.spec.remediation.allow).any(|it| it.name == name && it.key == key);
+        let allowed =
+            policy::config_entries(&invariant.spec.remediation.allow).any(|it| it.name == name && it.key == key);
         if !allowed {
             return Reading::Refused { why: format!("the allow list does not name key {key} of ConfigMap {name}") };
         }

@@ -105,7 +105,8 @@ pub async fn open_ticket(
         match api.create(&parameters, &ticket).await {
             Ok(ticket) => break ticket,
             Err(kube::Error::Api(response)) if response.is_already_exists() => {
-                if let Some(existing) = api.get_opt(&name).await.map_err(failed)?.filter(|it| adoptable(it, invariant)) {
+                if let Some(existing) = api.get_opt(&name).await.map_err(failed)?.filter(|it| adoptable(it, invariant))
+                {
                     return Ok(existing);
                 }
                 number += 1;
@@ -115,7 +116,7 @@ pub async fn open_ticket(
     };
     let transition =
         Transition { phase: Phase::Open, reason: Some("ThresholdCrossed"), outcome: None, effect: Effect::None };
-    match record(client, &created, transition, &created.spec.title.clone(), |_| ()).await {
+    match write_transition(client, &created, transition, &created.spec.title.clone(), |_| ()).await {
         Ok(ticket) => Ok(ticket),
         // The agent was faster, or will be: an absent status is Open.
         Err(error) if error.is_conflict() => Ok(created),
@@ -163,7 +164,7 @@ pub async fn resolve_ticket(client: &Client, ticket: &Ticket, invariant: &Invari
     };
     let transition = lifecycle::next(status.phase, event);
     let message = format!("{} {} holds again", invariant.spec.query, invariant.spec.condition);
-    record(client, ticket, transition, &message, |status| {
+    write_transition(client, ticket, transition, &message, |status| {
         if let Some(attempt) = status.attempts.last_mut().filter(|it| it.result == AttemptResult::Unsettled) {
             attempt.result = AttemptResult::Verified;
             attempt.settled_at = Some(MicroTime(Timestamp::now()));
@@ -198,7 +199,8 @@ pub async fn remove_finalizer(client: &Client, ticket: &Ticket) -> Result<(), Ac
         { "op": "test", "path": "/metadata/resourceVersion", "value": ticket.resource_version() },
         { "op": "replace", "path": "/metadata/finalizers", "value": kept },
     ]);
-    let patch: Patch<()> = Patch::Json(serde_json::from_value(patch).map_err(|error| failed(error.into()))?);
+    let patch: Patch<()> =
+        Patch::Json(serde_json::from_value(patch).map_err(|error| failed(kube::Error::SerdeError(error)))?);
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     api.patch(&ticket.name_any(), &parameters, &patch).await.map(|_| ()).map_err(failed)
 }
@@ -213,7 +215,7 @@ pub async fn delete_ticket(client: &Client, ticket: &Ticket) -> Result<(), ActEr
 }
 
 /// Writes a transition into a ticket's status.
-async fn record(
+async fn write_transition(
     client: &Client,
     ticket: &Ticket,
     transition: Transition,

@@ -180,7 +180,10 @@ mod tests {
             before: Some(before.into()),
             after: Some(after.into()),
         };
-        assert_eq!(found.changes, [change("/delay_ms", "0", "500"), change("/password", redact::MARKER, redact::MARKER)]);
+        assert_eq!(
+            found.changes,
+            [change("/delay_ms", "0", "500"), change("/password", redact::MARKER, redact::MARKER)]
+        );
         assert_eq!(found.values, [PathValue { path: "/delay_ms".into(), value: "500".into() }]);
     }
 

@@ -1,9 +1,7 @@
 //! What follows from what the monitor knows of one invariant. Pure: no client, no clock.
 
 use super::record::{Counting, Record};
-use crate::crd::{
-    AttemptResult, Invariant, InvariantStatus, Phase, Ticket, VerdictName, reason, set_condition, type_,
-};
+use crate::crd::{AttemptResult, Invariant, InvariantStatus, Phase, Ticket, VerdictName, reason, set_condition, type_};
 use crate::lifecycle;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
@@ -117,7 +115,11 @@ fn ticket_action(input: &Input, now: Timestamp) -> TicketAction {
             if crossed && may_open { TicketAction::Open } else { TicketAction::Leave }
         }
         Some(ticket) => {
-            if may_resolve(input, ticket, now) { TicketAction::Resolve } else { TicketAction::Leave }
+            if may_resolve(input, ticket, now) {
+                TicketAction::Resolve
+            } else {
+                TicketAction::Leave
+            }
         }
     }
 }

@@ -155,8 +155,10 @@ fn parse(invariant: &Invariant) -> Result<(Query, Condition), Rejection> {
     let spec = &invariant.spec;
     let query = Query::parse(&spec.query)
         .map_err(|error| Rejection { reason: reason::INVALID_QUERY, message: format!("spec.query: {error}") })?;
-    let condition = Condition::parse(&spec.condition)
-        .map_err(|error| Rejection { reason: reason::INVALID_CONDITION, message: format!("spec.condition: {error}") })?;
+    let condition = Condition::parse(&spec.condition).map_err(|error| Rejection {
+        reason: reason::INVALID_CONDITION,
+        message: format!("spec.condition: {error}"),
+    })?;
     Ok((query, condition))
 }
 

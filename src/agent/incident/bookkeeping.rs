@@ -9,13 +9,7 @@ use jiff::Timestamp;
 const KEPT: usize = 32;
 
 /// What an event means for the last attempt.
-pub(super) fn settle(
-    status: &mut TicketStatus,
-    event: Event,
-    targets: &[TargetState],
-    message: &str,
-    now: Timestamp,
-) {
+pub(super) fn settle(status: &mut TicketStatus, event: Event, targets: &[TargetState], message: &str, now: Timestamp) {
     let phase = status.phase;
     let Some(attempt) = status.attempts.last_mut().filter(|it| it.result == AttemptResult::Unsettled) else { return };
     let anything_written = targets.contains(&TargetState::Written);

@@ -2,9 +2,9 @@
 //! saved before anything is written.
 
 use super::{APPROVAL_WINDOW, Incident, IncidentError};
+use crate::agent::decide::Observed;
 use crate::agent::executor::{micro, proposal_hash};
 use crate::agent::journal::{self, Entry};
-use crate::agent::decide::Observed;
 use crate::agent::planner::Change;
 use crate::agent::policy::{self, Edit, Refusal};
 use crate::crd::{

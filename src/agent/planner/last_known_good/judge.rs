@@ -139,12 +139,7 @@ fn restoration(
     let whole = known.entry.paths.is_empty();
     let restored = document::restore(now, good, if whole { &[] } else { &paths });
     let Ok(after) = restored else { return judgement };
-    let edit = Edit {
-        name: known.entry.name.clone(),
-        key: known.entry.key.clone(),
-        before: now.to_owned(),
-        after,
-    };
+    let edit = Edit { name: known.entry.name.clone(), key: known.entry.key.clone(), before: now.to_owned(), after };
     if was_tried(briefing, &edit) {
         "the same change was tried and undone before".clone_into(&mut judgement.obstacle);
     } else {
@@ -195,11 +190,7 @@ fn in_force_since(known: &Known, revision: &Revision, path: &str) -> Option<Time
 }
 
 /// The earlier repair that reverted this very value, if it came back before the restored revision had proven itself.
-fn came_back<'a>(
-    reverted: &'a [Reverted],
-    finding: &Finding,
-    good_after: std::time::Duration,
-) -> Option<&'a Reverted> {
+fn came_back<'a>(reverted: &'a [Reverted], finding: &Finding, good_after: std::time::Duration) -> Option<&'a Reverted> {
     let since = finding.since?;
     let good_after = SignedDuration::try_from(good_after).ok()?;
     reverted.iter().find(|it| {
