@@ -136,8 +136,7 @@ fn patch(current: &ConfigMap, target: &ConfigKey, fault: &Fault) -> Result<Patch
         return Err(InjectionError::FindKey { namespace, name, key, present });
     };
     let pointer = format!("/data/{}", key.replace('~', "~0").replace('/', "~1"));
-    let changed =
-        apply(text, fault).map_err(|source| InjectionError::EditText { namespace, name, key, source })?;
+    let changed = apply(text, fault).map_err(|source| InjectionError::EditText { namespace, name, key, source })?;
     let operations = json!([
         { "op": "test", "path": "/metadata/resourceVersion", "value": current.metadata.resource_version },
         { "op": "replace", "path": pointer, "value": changed },

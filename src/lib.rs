@@ -24,6 +24,7 @@ pub mod crd;
 pub mod injection;
 pub mod lifecycle;
 pub mod monitor;
+pub mod operator;
 pub mod probe;
 pub mod samples;
 pub mod service;

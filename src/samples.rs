@@ -45,7 +45,9 @@ mod tests {
         let names: Vec<_> = invariants.iter().map(|invariant| invariant.metadata.name.as_deref().unwrap()).collect();
         assert_eq!(names, [HEALTHY, LATENCY]);
         for invariant in invariants {
-            let [Allow::EditConfig(allowed)] = &invariant.spec.remediation.allow[..] else { panic!("one allowed edit") };
+            let [Allow::EditConfig(allowed)] = &invariant.spec.remediation.allow[..] else {
+                panic!("one allowed edit")
+            };
             assert_eq!((allowed.name.as_str(), allowed.key.as_str()), (CONFIG_NAME, CONFIG_KEY));
         }
     }

@@ -6,6 +6,8 @@
 
 pub mod chronicle;
 pub mod feed;
+#[cfg(test)]
+mod fixtures;
 pub mod keys;
 pub mod model;
 pub mod screen;

@@ -35,7 +35,7 @@ impl Connection {
         let version = client.apiserver_version().await?.git_version;
         let mut kubectl = kubectl(self.kubeconfig.as_deref());
         if let Some(context) = &self.context {
-            kubectl.push_str(&format!(" --context {}", quoted(context)));
+            kubectl = format!("{kubectl} --context {}", quoted(context));
         }
         Ok(Cluster { version, context: self.context_name(), kubectl })
     }
@@ -61,7 +61,11 @@ pub fn kubectl(kubeconfig: Option<&Path>) -> String {
 /// A word that a shell reads as it is; unquoted where it needs no quotes.
 fn quoted(word: &str) -> String {
     let harmless = |character: char| character.is_ascii_alphanumeric() || "/._-@:+".contains(character);
-    if !word.is_empty() && word.chars().all(harmless) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(harmless) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]

@@ -4,17 +4,17 @@ mod agent;
 mod monitor;
 mod service;
 
-use super::model::{Cluster, Model, Scope};
+use super::model::{Cluster, Model, Scope, Service};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::{Style, Stylize};
+use ratatui::style::Stylize;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Paragraph};
 
 /// From this width on, the service and the monitor stand side by side.
 const WIDE_COLUMNS: u16 = 76;
-/// The width of the service's pane beside the monitor's.
-const SERVICE_COLUMNS: u16 = 38;
+/// The least and the greatest width of the service's pane beside the monitor's.
+const SERVICE_COLUMNS: (u16, u16) = (32, 42);
 
 /// Draws the screen.
 pub fn draw(model: &Model, frame: &mut Frame) {
@@ -37,18 +37,15 @@ fn panes(model: &Model, body: Rect) -> [Rect; 3] {
     if body.width >= WIDE_COLUMNS {
         let top = service_rows.max(monitor_rows).min(body.height / 2);
         let [top, agent] = Layout::vertical([Constraint::Length(top), Constraint::Fill(1)]).areas(body);
+        let service_columns = (body.width * 2 / 5).clamp(SERVICE_COLUMNS.0, SERVICE_COLUMNS.1);
         let [service, monitor] =
-            Layout::horizontal([Constraint::Length(SERVICE_COLUMNS), Constraint::Fill(1)]).areas(top);
+            Layout::horizontal([Constraint::Length(service_columns), Constraint::Fill(1)]).areas(top);
         [service, monitor, agent]
     } else {
         let service_rows = service_rows.min(body.height / 3);
         let monitor_rows = monitor_rows.min(body.height / 3);
-        Layout::vertical([
-            Constraint::Length(service_rows),
-            Constraint::Length(monitor_rows),
-            Constraint::Fill(1),
-        ])
-        .areas(body)
+        Layout::vertical([Constraint::Length(service_rows), Constraint::Length(monitor_rows), Constraint::Fill(1)])
+            .areas(body)
     }
 }
 
@@ -68,20 +65,17 @@ fn footing(model: &Model) -> Vec<Line<'static>> {
         (None, Some(notice)) => notice.clone().yellow(),
         (None, None) => Span::raw(""),
     };
-    let key = |name: &'static str| Span::styled(name, Style::new().bold());
-    vec![
-        Line::from(vec![
-            Span::raw(" "),
-            key("SPACE"),
-            " play dead  ".into(),
-            key("Z"),
-            " delay 500 ms  ".into(),
-            key("Q"),
-            " quit   ".into(),
-            answer,
-        ]),
-        Line::from(format!(" {} get tickets -w", model.cluster.kubectl)).dim(),
-    ]
+    let chaos = match &model.service {
+        Service::Configured(_) => &[("SPACE", "play dead"), ("Z", "delay 500 ms")][..],
+        Service::Unseen | Service::Absent | Service::KeyAbsent | Service::Broken(_) => &[],
+    };
+    let mut keys = vec![Span::raw(" ")];
+    for (key, meaning) in chaos.iter().chain(&[("Q", "quit")]) {
+        keys.push(key.bold());
+        keys.push(Span::raw(format!(" {meaning}  ")));
+    }
+    keys.push(answer);
+    vec![Line::from(keys), Line::from(format!(" {} get tickets -w", model.cluster.kubectl)).dim()]
 }
 
 fn pane(frame: &mut Frame, area: Rect, title: &'static str, content: Vec<Line<'static>>) {

@@ -1,7 +1,6 @@
 //! The service's pane: its configuration, and whether there is a good one to return to.
 
 use crate::tui::model::{Baseline, Model, Service};
-use crate::tui::text::span;
 use ratatui::style::Stylize;
 use ratatui::text::Line;
 
@@ -32,7 +31,7 @@ fn baseline(baseline: Baseline) -> Option<Line<'static>> {
     match baseline {
         Baseline::NotShown => None,
         Baseline::Learning { held, needed } => {
-            Some(Line::from(format!(" learning baseline: {} of {}", span(held), span(needed))).yellow())
+            Some(Line::from(format!(" learning baseline: {} of {} s", held.as_secs(), needed.as_secs())).yellow())
         }
         Baseline::Learned => Some(Line::from(" baseline learned").green()),
     }
