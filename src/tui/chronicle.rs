@@ -26,9 +26,6 @@ pub fn lines(before: &Model, after: &Model) -> Vec<String> {
         let known = before.incidents.iter().find(|known| known.key == incident.key);
         incident_lines(known, incident, &mut lines);
     }
-    if before.notice != after.notice {
-        lines.extend(after.notice.clone());
-    }
     lines
 }
 

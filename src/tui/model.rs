@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 
 /// Incidents kept; older ones that ended are forgotten first.
 const KEPT_INCIDENTS: usize = 50;
+/// How long the answer to a key is shown.
+const NOTICE_SHOWN: SignedDuration = SignedDuration::from_secs(8);
 
 /// Which cluster is shown, and how to look at it from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +47,7 @@ pub struct Scope {
 
 /// What can happen to the screen.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and only for a moment")]
 pub enum Event {
     /// The watch of the invariants said something.
     Invariant(Update<Invariant>),
@@ -88,6 +91,15 @@ pub enum Baseline {
     Learned,
 }
 
+/// The answer to a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What it says.
+    pub text: String,
+    /// Since when it is shown.
+    pub since: Timestamp,
+}
+
 /// What the screen knows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
@@ -103,8 +115,8 @@ pub struct Model {
     pub incidents: Vec<Incident>,
     /// Watches that are interrupted, with the reason: what is shown of these may be out of date.
     pub interrupted: BTreeMap<Source, String>,
-    /// The last answer to a key.
-    pub notice: Option<String>,
+    /// The last answer to a key, for a few seconds.
+    pub notice: Option<Notice>,
     /// Whether there is a configuration to return to.
     pub baseline: Baseline,
     /// The time that is shown.
@@ -146,8 +158,11 @@ impl Model {
                     self.apply_config(change);
                 }
             }
-            Event::Notice(text) => self.notice = Some(plain(&text, 200)),
-            Event::Clock(now) => self.now = now,
+            Event::Notice(text) => self.notice = Some(Notice { text: plain(&text, 200), since: self.now }),
+            Event::Clock(now) => {
+                self.now = now;
+                self.notice.take_if(|notice| now.duration_since(notice.since) >= NOTICE_SHOWN);
+            }
         }
         self.baseline = self.next_baseline();
     }

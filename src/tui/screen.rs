@@ -135,7 +135,12 @@ impl Screen {
 
 async fn answer(client: &Client, target: &ConfigKey, fault: &Fault) -> String {
     match inject(client, target, fault).await {
-        Ok(_) => format!("written: {fault:?}"),
+        Ok(_) => match fault {
+            Fault::Slow { milliseconds } => format!("made slower by {milliseconds} ms"),
+            Fault::Dead => "made to play dead".to_owned(),
+            Fault::Forbidden => "given an impossible rate".to_owned(),
+            Fault::Heal => "healed".to_owned(),
+        },
         Err(error) => error.to_string(),
     }
 }

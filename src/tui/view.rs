@@ -62,7 +62,7 @@ fn footing(model: &Model) -> Vec<Line<'static>> {
         (Some((source, reason)), _) => {
             format!("! watch of {source:?} interrupted, this may be out of date: {reason}").red()
         }
-        (None, Some(notice)) => notice.clone().yellow(),
+        (None, Some(notice)) => notice.text.clone().yellow(),
         (None, None) => Span::raw(""),
     };
     let chaos = match &model.service {

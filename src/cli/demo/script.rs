@@ -67,7 +67,7 @@ pub struct Deadlines {
 
 impl Default for Deadlines {
     fn default() -> Self {
-        Self { calm: Duration::from_secs(90), detection: Duration::from_secs(30), ending: Duration::from_secs(120) }
+        Self { calm: Duration::from_secs(90), detection: Duration::from_secs(30), ending: Duration::from_mins(2) }
     }
 }
 
@@ -106,6 +106,7 @@ pub struct Player<'a> {
     tell: &'a (dyn Fn(&str) + Send + Sync),
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and only for a moment")]
 enum Observation {
     Shown(Event),
     GoodRevision(Change<ControllerRevision>),

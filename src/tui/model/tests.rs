@@ -162,3 +162,14 @@ fn holding_since(time: Timestamp) -> serde_json::Value {
         }],
     })
 }
+
+#[test]
+fn the_answer_to_a_key_disappears_after_a_while() {
+    let mut model = model();
+    model.apply(Event::Clock(at(0)));
+    model.apply(Event::Notice("healed".to_owned()));
+    model.apply(Event::Clock(at(7)));
+    assert_eq!(model.notice.as_ref().map(|notice| notice.text.as_str()), Some("healed"));
+    model.apply(Event::Clock(at(8)));
+    assert_eq!(model.notice, None);
+}
