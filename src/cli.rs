@@ -1,7 +1,16 @@
 //! The command line: a file per subcommand. Only this room reads the environment.
 
+pub mod chaos;
+pub mod completions;
+pub mod connection;
 pub mod control_plane;
+pub mod crds;
+pub mod demo;
+pub mod init;
+pub mod install;
+pub mod interruption;
 pub mod service;
+pub mod watch;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -18,10 +27,22 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Break, detect, repair, verify: the whole loop on this machine, in a screen of three panes.
+    Demo(demo::Arguments),
+    /// Install the definitions and the sample invariants into a cluster.
+    Init(init::Arguments),
+    /// Show the screen for any cluster that runs the harness.
+    Watch(watch::Arguments),
+    /// Inject a fault into the demo service's ConfigMap, or heal it.
+    Chaos(chaos::Arguments),
     /// Run the demo service: a rate limiter whose health endpoint reads its config file on each request.
     Service(service::Arguments),
     /// Start the embedded Kubernetes control plane in the foreground, until interrupted.
     ControlPlane(control_plane::Arguments),
+    /// Print the custom resource definitions as YAML, for `kubectl apply -f -`.
+    Crds(crds::Arguments),
+    /// Print a completion script for a shell.
+    Completions(completions::Arguments),
     /// Replace this process by PROGRAM, which dies with its parent (for the harness's own use).
     #[command(hide = true)]
     Tethered(control_plane::TetheredArguments),
@@ -35,6 +56,8 @@ pub fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         // Before any thread exists: it replaces the process.
         Command::Tethered(arguments) => control_plane::tethered(arguments),
+        Command::Crds(arguments) => crds::run(arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
         command => in_runtime(command),
     };
     match result {
@@ -50,8 +73,14 @@ fn in_runtime(command: Command) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
+            Command::Demo(arguments) => demo::run(arguments).await,
+            Command::Init(arguments) => init::run(arguments).await,
+            Command::Watch(arguments) => watch::run(arguments).await,
+            Command::Chaos(arguments) => chaos::run(arguments).await,
             Command::Service(arguments) => service::run(arguments).await,
             Command::ControlPlane(arguments) => control_plane::run(arguments).await,
+            Command::Crds(arguments) => crds::run(arguments),
+            Command::Completions(arguments) => completions::run(&arguments),
             Command::Tethered(arguments) => control_plane::tethered(arguments),
         }
     })

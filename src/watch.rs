@@ -52,8 +52,26 @@ pub enum Change<K> {
 const WATCH_TIMEOUT_SECONDS: u32 = 200;
 
 /// Follows all objects that `api` and `config` select. An object that cannot be understood is logged and passed over;
-/// objects that vanished while the watch was interrupted are reported as deleted.
+/// objects that vanished while the watch was interrupted are reported as deleted; interruptions are logged.
 pub fn changes<K>(api: Api<DeserializeGuard<K>>, config: watcher::Config) -> impl Stream<Item = Change<K>> + Send
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + fmt::Debug + Send + 'static,
+{
+    attempts(api, config).filter_map(|attempt| async {
+        attempt
+            .inspect_err(|error| {
+                tracing::warn!(kind = %<K as Resource>::kind(&()), %error, "watch interrupted; it is tried again");
+            })
+            .ok()
+    })
+}
+
+/// The same as [`changes`], with each interruption given instead of logged: for those who show how fresh what they
+/// show is. The watch goes on after an error, with growing pauses.
+pub fn attempts<K>(
+    api: Api<DeserializeGuard<K>>,
+    config: watcher::Config,
+) -> impl Stream<Item = Result<Change<K>, watcher::Error>> + Send
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + fmt::Debug + Send + 'static,
 {
@@ -61,11 +79,8 @@ where
     let mut known = Known::default();
     watcher(api, config).default_backoff().flat_map(move |event| {
         let changes = match event {
-            Ok(event) => known.changes_of(event),
-            Err(error) => {
-                tracing::warn!(kind = %<K as Resource>::kind(&()), %error, "watch interrupted; it is tried again");
-                Vec::new()
-            }
+            Ok(event) => known.changes_of(event).into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
         };
         futures::stream::iter(changes)
     })

@@ -2,9 +2,9 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-/// A Go duration such as `500ms`, `5s` or `1h30m`.
+/// A Go duration such as `500ms`, `5s` or `1h30m`; also as Rust clients write it: `0ns`, `1.5s`.
 pub(super) fn duration(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h))+$", "maxLength": 32 })
+    json_schema!({ "type": "string", "pattern": "^([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$", "maxLength": 32 })
 }
 
 /// A time with microseconds (RFC 3339).

@@ -1,6 +1,8 @@
 //! The integration tests: one binary, real parts.
 
 mod control_plane;
+mod demo;
 mod probe;
+mod screen;
 mod service;
 mod support;

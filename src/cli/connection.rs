@@ -1,0 +1,81 @@
+//! Which cluster the user means: the flags that several subcommands share.
+
+use super::Failure;
+use crate::cluster::connect::{Target, connect};
+use crate::tui::model::Cluster;
+use kube::Client;
+use kube::config::Kubeconfig;
+use std::path::{Path, PathBuf};
+
+/// Which cluster is meant.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Connection {
+    /// The kubeconfig file to use instead of $KUBECONFIG or ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig to use instead of its current one.
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+impl Connection {
+    /// Whether the user named a cluster.
+    pub fn is_explicit(&self) -> bool {
+        self.kubeconfig.is_some() || self.context.is_some()
+    }
+
+    /// A client of that cluster, which has answered once.
+    pub async fn connect(&self) -> Result<Client, Failure> {
+        let target = Target { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
+        Ok(connect(target).await?)
+    }
+
+    /// The cluster behind `client`, as the screen names it.
+    pub async fn describe(&self, client: &Client) -> Result<Cluster, Failure> {
+        let version = client.apiserver_version().await?.git_version;
+        let mut kubectl = kubectl(self.kubeconfig.as_deref());
+        if let Some(context) = &self.context {
+            kubectl = format!("{kubectl} --context {}", quoted(context));
+        }
+        Ok(Cluster { version, context: self.context_name(), kubectl })
+    }
+
+    fn context_name(&self) -> String {
+        let read = || match &self.kubeconfig {
+            Some(path) => Kubeconfig::read_from(path),
+            None => Kubeconfig::read(),
+        };
+        let named = self.context.clone().or_else(|| read().ok()?.current_context);
+        named.unwrap_or_else(|| "in the cluster".to_owned())
+    }
+}
+
+/// The start of a kubectl command line for this kubeconfig.
+pub fn kubectl(kubeconfig: Option<&Path>) -> String {
+    match kubeconfig {
+        Some(path) => format!("kubectl --kubeconfig {}", quoted(&path.display().to_string())),
+        None => "kubectl".to_owned(),
+    }
+}
+
+/// A word that a shell reads as it is; unquoted where it needs no quotes.
+fn quoted(word: &str) -> String {
+    let harmless = |character: char| character.is_ascii_alphanumeric() || "/._-@:+".contains(character);
+    if !word.is_empty() && word.chars().all(harmless) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_spaces_or_quotes_can_be_pasted_into_a_shell() {
+        assert_eq!(kubectl(Some(Path::new("/run/k"))), "kubectl --kubeconfig /run/k");
+        assert_eq!(kubectl(Some(Path::new("/my run/it's"))), r"kubectl --kubeconfig '/my run/it'\''s'");
+        assert_eq!(kubectl(None), "kubectl");
+    }
+}
