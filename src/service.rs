@@ -2,7 +2,7 @@
 //!
 //! It stands for somebody else's program: it imports nothing of the other rooms, and nothing in it knows that a
 //! harness exists. Steps that touch the world: [`Service::bind`] and [`Service::serve`] (sockets), [`config_file`]
-//! (reads and replaces the file). The rest is pure.
+//! (reads and replaces the file), [`console`] (the terminal). The rest is pure.
 //!
 //! - `POST /check {"key": "..."}`: may this key go on? 200 or 429.
 //! - `GET /health`: 200, or 503 with the reason; late by `delay_ms`.
@@ -11,6 +11,7 @@
 pub mod chaos;
 pub mod config;
 pub mod config_file;
+pub mod console;
 mod endpoints;
 mod limiter;
 mod metrics;
