@@ -6,9 +6,9 @@
 use super::report::{Incident, seconds_between};
 use super::situation::{KNOWN_GOOD_LABEL, OBJECT_LABEL, Situation, phase};
 use crate::crd::{Outcome, Phase, Ticket};
-use crate::injection::fault::Fault;
 use crate::injection::{ConfigKey, InjectionError, Written, inject};
 use crate::samples::{HEALTHY, LATENCY};
+use crate::service::chaos::Fault;
 use crate::tui::chronicle;
 use crate::tui::feed;
 use crate::tui::model::{Cluster, Event, Model, Scope};
