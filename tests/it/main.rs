@@ -3,6 +3,7 @@
 mod control_plane;
 mod demo;
 mod probe;
+mod repair;
 mod screen;
 mod service;
 mod support;
