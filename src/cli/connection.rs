@@ -3,6 +3,7 @@
 use super::Failure;
 use crate::cluster::connect::{Target, connect};
 use crate::tui::model::Cluster;
+use crate::tui::text::plain;
 use kube::Client;
 use kube::config::Kubeconfig;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ impl Connection {
 
     /// The cluster behind `client`, as the screen names it.
     pub async fn describe(&self, client: &Client) -> Result<Cluster, Failure> {
-        let version = client.apiserver_version().await?.git_version;
+        let version = plain(&client.apiserver_version().await?.git_version, 40);
         let mut kubectl = kubectl(self.kubeconfig.as_deref());
         if let Some(context) = &self.context {
             kubectl = format!("{kubectl} --context {}", quoted(context));

@@ -134,6 +134,7 @@ impl<'a> Player<'a> {
     /// Waits until a fault can be injected: all holds, no ticket is open, and there is a state to return to.
     pub async fn settle(&mut self) -> Result<(), ScriptError> {
         let awaited = "every invariant to hold, no ticket to be open, and the configuration to be known as good";
+        (self.tell)(&format!("learning baseline: waiting for {awaited}"));
         self.until(awaited, self.deadlines.calm, |situation| {
             (situation.is_calm(&[HEALTHY, LATENCY]) && situation.has_baseline()).then_some(())
         })
