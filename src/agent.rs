@@ -1,1 +1,311 @@
-//! Placeholder.
+//! Tickets in, repairs out.
+//!
+//! A dispatcher hears of changes and runs one task for each open ticket ([`incident`]); the task looks ([`observe`]),
+//! decides ([`decide`], pure) and acts. Planners propose ([`planner`]), [`policy`] judges, the [`executor`] is the only
+//! writer to what people run. What is good is learned beside that ([`baseline`]).
+
+pub mod baseline;
+pub mod board;
+pub mod claims;
+pub mod decide;
+pub mod executor;
+pub mod incident;
+pub mod journal;
+pub mod observe;
+pub mod planner;
+pub mod policy;
+pub mod tools;
+
+use crate::crd::{Invariant, Ticket};
+use crate::history::ConfigHistory;
+use crate::lifecycle;
+use crate::probe::{EgressPolicy, Prober};
+use crate::watch::{Change, ObjectKey, changes};
+use baseline::Runs;
+use board::Board;
+use claims::Claims;
+use executor::Executor;
+use futures::{Stream, StreamExt};
+use jiff::{SignedDuration, Timestamp};
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+use planner::Planner;
+use planner::last_known_good::LastKnownGood;
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch as signal;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tools::Tools;
+
+/// Changes are gathered for so long before the baseline is looked at again.
+const LEARN_PAUSE: Duration = Duration::from_millis(250);
+
+/// Incidents may take this long to stop between two writes at shutdown.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// What the agent is to do.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The namespace to work in; `None`: all.
+    pub namespace: Option<String>,
+    /// What the tools may reach.
+    pub egress: EgressPolicy,
+    /// How long everything about a target must hold for a revision to be good.
+    pub good_after: Duration,
+    /// Stops all writes to targets.
+    pub suspended: bool,
+}
+
+/// Why the agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The tools cannot be set up.
+    #[error("the agent's tools cannot be set up: {0}")]
+    SetUpTools(String),
+}
+
+/// What every incident shares.
+pub struct Context {
+    pub(crate) client: Client,
+    pub(crate) settings: Settings,
+    pub(crate) executor: Executor,
+    pub(crate) tools: Tools,
+    pub(crate) planners: Vec<Arc<dyn Planner>>,
+    pub(crate) claims: Claims,
+    pub(crate) board: Board,
+    changed: signal::Sender<u64>,
+}
+
+impl Context {
+    /// Lets every incident look again.
+    pub(crate) fn wake_all(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+}
+
+/// Works until `shutdown`; then stops between two writes.
+pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) -> Result<(), AgentError> {
+    let prober = Prober::new(settings.egress).map_err(|error| AgentError::SetUpTools(error.to_string()))?;
+    let history = ConfigHistory::new(client.clone());
+    let invariants = changes::<Invariant>(api(&client, settings.namespace.as_deref()), watcher::Config::default());
+    let tickets = changes::<Ticket>(api(&client, settings.namespace.as_deref()), watcher::Config::default());
+    let context = Arc::new(Context {
+        executor: Executor::new(client.clone()),
+        tools: Tools::new(client.clone(), history.clone(), Arc::new(prober)),
+        planners: vec![Arc::new(LastKnownGood)],
+        claims: Claims::default(),
+        board: Board::default(),
+        changed: signal::Sender::new(0),
+        client,
+        settings,
+    });
+    let mut dispatcher = Dispatcher {
+        context,
+        history,
+        runs: Runs::default(),
+        learned: HashMap::new(),
+        incidents: JoinSet::new(),
+        running: HashMap::new(),
+        synced: Synced::default(),
+        shutdown: shutdown.clone(),
+    };
+    dispatcher.serve(pin!(invariants), pin!(tickets), shutdown).await;
+    Ok(())
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+{
+    namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
+}
+
+/// Which watches brought all there is.
+#[derive(Debug, Default)]
+struct Synced {
+    invariants: bool,
+    tickets: bool,
+}
+
+struct Dispatcher {
+    context: Arc<Context>,
+    history: ConfigHistory,
+    runs: Runs,
+    /// The resourceVersion of each ConfigMap that was found to be good last.
+    learned: HashMap<ObjectKey, String>,
+    incidents: JoinSet<ObjectKey>,
+    /// The UID of the ticket that each task is about.
+    running: HashMap<ObjectKey, String>,
+    synced: Synced,
+    shutdown: CancellationToken,
+}
+
+impl Dispatcher {
+    async fn serve(
+        &mut self,
+        mut invariants: impl Stream<Item = Change<Invariant>> + Unpin,
+        mut tickets: impl Stream<Item = Change<Ticket>> + Unpin,
+        shutdown: CancellationToken,
+    ) {
+        let mut config_changed = self.history.subscribe();
+        let mut look_at = Some(tokio::time::Instant::now());
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(change) = invariants.next() => self.invariant_changed(change),
+                Some(change) = tickets.next() => self.ticket_changed(change),
+                Ok(()) = config_changed.changed() => self.context.wake_all(),
+                Some(ended) = self.incidents.join_next() => { self.incident_ended(ended); continue }
+                () = sleep_until(look_at) => { look_at = self.learn().await; continue }
+            }
+            let soon = tokio::time::Instant::now() + LEARN_PAUSE;
+            look_at = Some(look_at.map_or(soon, |at| at.min(soon)));
+        }
+        let finish = async { while self.incidents.join_next().await.is_some() {} };
+        if tokio::time::timeout(SHUTDOWN_GRACE, finish).await.is_err() {
+            tracing::warn!("incidents were cut short at shutdown; a successor goes on by their journals");
+        }
+    }
+
+    fn invariant_changed(&mut self, change: Change<Invariant>) {
+        match change {
+            Change::Applied(invariant) => {
+                let key = ObjectKey::of(&invariant);
+                self.runs.note(&key, &invariant, Timestamp::now());
+                self.context.board.lock().invariants.insert(key, Arc::new(invariant));
+            }
+            Change::Deleted(key) => {
+                self.runs.forget(&key);
+                self.context.board.lock().invariants.remove(&key);
+            }
+            Change::Synced => {
+                self.synced.invariants = true;
+                self.start_all();
+            }
+        }
+        self.history.follow_only(self.context.board.config_maps());
+        self.context.wake_all();
+    }
+
+    fn ticket_changed(&mut self, change: Change<Ticket>) {
+        match change {
+            Change::Applied(ticket) => {
+                let key = ObjectKey::of(&ticket);
+                self.context.board.lock().tickets.insert(key.clone(), Arc::new(ticket));
+                self.start(&key);
+            }
+            Change::Deleted(key) => {
+                self.context.board.lock().tickets.remove(&key);
+            }
+            Change::Synced => {
+                self.synced.tickets = true;
+                self.start_all();
+            }
+        }
+        self.context.wake_all();
+    }
+
+    /// Once everything is known: first those in mid-incident, so that they keep what they had claimed.
+    fn start_all(&mut self) {
+        let mut keys: Vec<(bool, ObjectKey)> = {
+            let state = self.context.board.lock();
+            state.tickets.iter().map(|(key, it)| (!lifecycle::holds_claim(phase(it)), key.clone())).collect()
+        };
+        keys.sort();
+        for (_, key) in keys {
+            self.start(&key);
+        }
+    }
+
+    /// Runs a task for an open ticket, unless there is one.
+    fn start(&mut self, key: &ObjectKey) {
+        if !self.synced.invariants || !self.synced.tickets {
+            return;
+        }
+        let Some(ticket) = self.context.board.lock().tickets.get(key).cloned() else { return };
+        if lifecycle::ended(phase(&ticket)) || self.running.contains_key(key) {
+            return;
+        }
+        if lifecycle::holds_claim(phase(&ticket)) {
+            let invariant = ObjectKey::new(&key.namespace, &ticket.spec.invariant_ref.name);
+            if let Some(invariant) = self.context.board.lock().invariants.get(&invariant)
+                && let Err(holder) = self.context.claims.acquire(key, &incident::objects(invariant))
+            {
+                tracing::warn!(ticket = %key, %holder, "two tickets in mid-incident share an object");
+            }
+        }
+        self.running.insert(key.clone(), ticket.uid().unwrap_or_default());
+        let (context, key, changed) = (Arc::clone(&self.context), key.clone(), self.context.changed.subscribe());
+        let shutdown = self.shutdown.clone();
+        self.incidents.spawn(async move {
+            incident::run(&context, &key, changed, shutdown).await;
+            key
+        });
+    }
+
+    fn incident_ended(&mut self, ended: Result<ObjectKey, tokio::task::JoinError>) {
+        match ended {
+            Ok(key) => {
+                self.running.remove(&key);
+                // It may have been replaced, or reopened, while its task was ending.
+                self.start(&key);
+            }
+            Err(error) => {
+                tracing::error!(%error, "an incident's task failed; its ticket is taken up again");
+                self.running.clear();
+                self.start_all();
+            }
+        }
+    }
+
+    /// Keeps the revisions that have become good; says when to look again.
+    async fn learn(&mut self) -> Option<tokio::time::Instant> {
+        let now = Timestamp::now();
+        let mut next: Option<Timestamp> = None;
+        for config in self.context.board.config_maps() {
+            let Some(revision) = self.history.latest(&config) else { continue };
+            if self.learned.get(&config) == Some(&revision.resource_version) || self.context.claims.is_claimed(&config)
+            {
+                continue;
+            }
+            let ripe = {
+                let state = self.context.board.lock();
+                baseline::ripe(
+                    &revision,
+                    &baseline::group(&config, &state.invariants),
+                    &self.runs,
+                    self.context.settings.good_after,
+                )
+            };
+            match ripe {
+                Some(at) if at <= now => match baseline::keep(&self.context.client, &config, &revision, now).await {
+                    Ok(()) => {
+                        self.learned.insert(config, revision.resource_version.clone());
+                    }
+                    Err(error) => {
+                        tracing::warn!(%config, %error, "a good revision is not kept yet; it is tried again");
+                        next = now.checked_add(SignedDuration::from_secs(5)).ok();
+                    }
+                },
+                Some(at) => next = Some(next.map_or(at, |known| known.min(at))),
+                None => {}
+            }
+        }
+        let wait = next.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
+        wait.map(|wait| tokio::time::Instant::now() + wait)
+    }
+}
+
+fn phase(ticket: &Ticket) -> crate::crd::Phase {
+    ticket.status.as_ref().map_or(crate::crd::Phase::Open, |status| status.phase)
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -89,6 +89,8 @@ pub enum Event {
     },
     /// Agent: the invariant cannot be asked for a reason on the harness's own side: the clock stops.
     Blind,
+    /// Agent: the invariant can be asked again.
+    SightRegained,
     /// Agent: the pre-images are back.
     Restored {
         /// Attempts are left.
@@ -283,6 +285,7 @@ fn in_open(event: Event) -> Transition {
         | Event::VerifyTimedOut { .. }
         | Event::GuardRegressed { .. }
         | Event::Blind
+        | Event::SightRegained
         | Event::Restored { .. }
         | Event::UndoConflict
         | Event::RetryRequested
@@ -330,6 +333,7 @@ fn in_diagnosing(event: Event) -> Transition {
         | Event::VerifyTimedOut { .. }
         | Event::GuardRegressed { .. }
         | Event::Blind
+        | Event::SightRegained
         | Event::Restored { .. }
         | Event::UndoConflict
         | Event::RetryRequested => Transition::stay(Phase::Diagnosing),
@@ -365,6 +369,7 @@ fn in_awaiting_approval(event: Event) -> Transition {
         | Event::VerifyTimedOut { .. }
         | Event::GuardRegressed { .. }
         | Event::Blind
+        | Event::SightRegained
         | Event::Restored { .. }
         | Event::UndoConflict
         | Event::RetryRequested
@@ -407,6 +412,7 @@ fn in_repairing(event: Event) -> Transition {
         | Event::VerifyTimedOut { .. }
         | Event::GuardRegressed { .. }
         | Event::Blind
+        | Event::SightRegained
         | Event::Restored { .. }
         | Event::UndoConflict
         | Event::RetryRequested
@@ -430,6 +436,7 @@ fn in_verifying(event: Event) -> Transition {
             escalated(Outcome::Contested)
         }
         Event::Blind => Transition::to(Phase::Verifying, "Blind", Effect::None),
+        Event::SightRegained => Transition::to(Phase::Verifying, "InForce", Effect::None),
         Event::Suspended => Transition::to(Phase::Verifying, "Suspended", Effect::None),
         Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
         Event::TicketDeleted => Transition::to(Phase::RollingBack, "TicketDeleted", Effect::Undo),
@@ -492,6 +499,7 @@ fn in_rolling_back(event: Event) -> Transition {
         | Event::VerifyTimedOut { .. }
         | Event::GuardRegressed { .. }
         | Event::Blind
+        | Event::SightRegained
         | Event::RetryRequested
         | Event::NothingNew => Transition::stay(Phase::RollingBack),
     }
@@ -526,6 +534,7 @@ fn in_escalated(event: Event) -> Transition {
         | Event::VerifyTimedOut { .. }
         | Event::GuardRegressed { .. }
         | Event::Blind
+        | Event::SightRegained
         | Event::Restored { .. }
         | Event::UndoConflict
         | Event::Suspended

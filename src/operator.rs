@@ -1,36 +1,96 @@
-//! Placeholder.
+//! The operator: the monitor and the agent, together or each alone.
 
+use crate::probe::EgressPolicy;
+use crate::{agent, monitor};
 use kube::Client;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Placeholder.
+/// What the operator is to do.
 #[derive(Debug, Clone)]
 pub struct OperatorSettings {
-    /// All namespaces if `None`.
+    /// The namespace to work in; `None`: all.
     pub namespace: Option<String>,
-    /// Probes may ask loopback addresses.
+    /// Checks may reach loopback addresses.
     pub allow_loopback: bool,
-    /// How often statuses are refreshed.
+    /// How often a status may be written when nothing but values and samples changed; `None`: never.
     pub status_refresh: Option<Duration>,
-    /// How long everything must hold before a revision counts as good.
+    /// How long everything about a target must hold for a revision to be good.
     pub good_after: Duration,
-    /// How long tickets are kept after their end.
+    /// How long an ended ticket is kept.
     pub ticket_ttl: Duration,
-    /// No writes to targets.
+    /// Stops all writes to targets.
     pub suspended: bool,
 }
 
-/// Placeholder.
-#[derive(Debug, thiserror::Error)]
-pub enum OperatorError {}
+/// Which halves of the operator run in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halves {
+    /// Both.
+    Both,
+    /// Only the monitor.
+    Monitor,
+    /// Only the agent.
+    Agent,
+}
 
-/// Placeholder.
-pub async fn run(
-    _client: Client,
-    _settings: OperatorSettings,
+/// Why the operator cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// The monitor.
+    #[error(transparent)]
+    Monitor(#[from] monitor::MonitorError),
+    /// The agent.
+    #[error(transparent)]
+    Agent(#[from] agent::AgentError),
+}
+
+/// Runs both halves until `shutdown`.
+pub async fn run(client: Client, settings: OperatorSettings, shutdown: CancellationToken) -> Result<(), OperatorError> {
+    run_halves(client, settings, Halves::Both, shutdown).await
+}
+
+/// Runs the given halves until `shutdown`, or until one of them fails.
+pub async fn run_halves(
+    client: Client,
+    settings: OperatorSettings,
+    halves: Halves,
     shutdown: CancellationToken,
 ) -> Result<(), OperatorError> {
-    shutdown.cancelled().await;
+    let egress = EgressPolicy { allow_loopback: settings.allow_loopback };
+    let monitor_settings = monitor::Settings {
+        namespace: settings.namespace.clone(),
+        egress,
+        status_refresh: settings.status_refresh,
+        ticket_ttl: settings.ticket_ttl,
+    };
+    let agent_settings = agent::Settings {
+        namespace: settings.namespace,
+        egress,
+        good_after: settings.good_after,
+        suspended: settings.suspended,
+    };
+    // Tasks of their own, so that a long step of one does not delay the other.
+    let watching = (halves != Halves::Agent)
+        .then(|| tokio::spawn(monitor::run(client.clone(), monitor_settings, shutdown.clone())));
+    let repairing =
+        (halves != Halves::Monitor).then(|| tokio::spawn(agent::run(client, agent_settings, shutdown.clone())));
+    if let Some(task) = watching {
+        joined(task).await?;
+    }
+    if let Some(task) = repairing {
+        joined(task).await?;
+    }
     Ok(())
+}
+
+async fn joined<E>(task: tokio::task::JoinHandle<Result<(), E>>) -> Result<(), OperatorError>
+where
+    OperatorError: From<E>,
+{
+    match task.await {
+        Ok(result) => Ok(result?),
+        // A panic is a defect: better a restart of the process than half an operator.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }

@@ -41,8 +41,10 @@ pub async fn run(_arguments: Arguments) -> Result<ExitCode, Failure> {
         _ = interrupt.recv() => return Ok(ExitCode::FAILURE),
         _ = terminate.recv() => return Ok(ExitCode::FAILURE),
     };
-    println!("export KUBECONFIG={}", quoted(&plane.kubeconfig().display().to_string()));
-    eprintln!("Kubernetes {} is ready; Ctrl-C stops it and removes its data.", plane.version());
+    // Not `println!`, which would panic when nobody reads.
+    writeln!(std::io::stdout(), "export KUBECONFIG={}", quoted(&plane.kubeconfig().display().to_string()))?;
+    let _ =
+        writeln!(std::io::stderr(), "Kubernetes {} is ready; Ctrl-C stops it and removes its data.", plane.version());
     let ended = tokio::select! {
         ended = plane.ended() => Some(ended),
         _ = interrupt.recv() => None,

@@ -9,6 +9,7 @@ use deadline::DeadlineLayer;
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -98,8 +99,18 @@ pub async fn connect(target: Target) -> Result<Client, ConnectError> {
 pub fn client(mut config: Config) -> Result<Client, kube::Error> {
     config.connect_timeout = Some(CONNECT_DEADLINE);
     config.default_retry = false;
+    if is_this_machine(&config.cluster_url) {
+        // kube would send even this through the HTTPS_PROXY of the environment; kubectl does not, either.
+        config.proxy_url = None;
+    }
     let layer = DeadlineLayer { deadline: REQUEST_DEADLINE };
     Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
+}
+
+fn is_this_machine(url: &http::Uri) -> bool {
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let address = host.parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback() || address.is_unspecified())
 }
 
 async fn configuration(target: Target) -> Result<Config, ConnectError> {
@@ -152,5 +163,28 @@ fn listed(contexts: &[String]) -> String {
         0 => "none".to_owned(),
         count if count > LISTED_CONTEXTS => format!("{shown} and {} more", count - LISTED_CONTEXTS),
         _ => shown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_reached_without_a_proxy() {
+        for url in ["https://127.0.0.1:6443", "https://[::1]:6443", "https://localhost", "https://0.0.0.0:6443"] {
+            assert!(is_this_machine(&url.parse().unwrap()), "{url}");
+        }
+        for url in ["https://10.0.0.1:6443", "https://example.org", "https://localhost.example.org"] {
+            assert!(!is_this_machine(&url.parse().unwrap()), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_error_lists_a_few_contexts_and_counts_the_rest() {
+        let contexts: Vec<String> = (0..22).map(|number| format!("c{number}")).collect();
+        assert!(listed(&contexts).ends_with("c19 and 2 more"));
+        assert_eq!(listed(&contexts[..2]), "c0, c1");
+        assert_eq!(listed(&[]), "none");
     }
 }

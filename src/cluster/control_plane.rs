@@ -25,8 +25,9 @@ use std::time::Duration;
 
 pub use process::Ended;
 
-/// How long a child may take to stop by itself before it is killed. Its data is thrown away: nothing is lost.
-const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a child may take to stop by itself before it is killed. An idle API server takes one second, one with open
+/// watches would wait for them for a minute; the data is thrown away, so that nothing is lost.
+const STOP_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A running control plane. Dropping it kills its processes and removes its directory.
 #[derive(Debug)]
@@ -92,7 +93,10 @@ pub enum ControlPlaneError {
 }
 
 impl ControlPlane {
-    /// Starts a control plane and waits until it is ready (about a second and a half; at most 60 s).
+    /// Starts a control plane and waits until it is ready.
+    ///
+    /// That takes two to three seconds, one of which the API server waits before it makes the default RBAC roles; at
+    /// most 60 s.
     ///
     /// `launcher` is the harness's own binary: it starts the children through its `tethered` subcommand, so that
     /// they die with this process however it dies.
@@ -135,7 +139,7 @@ impl ControlPlane {
         }
     }
 
-    /// Stops both processes (asked first, killed after 5 s) and removes the data directory.
+    /// Stops both processes (asked first, killed after 2 s) and removes the data directory.
     pub async fn stop(self) {
         self.api_server.stop(STOP_DEADLINE).await;
         self.etcd.stop(STOP_DEADLINE).await;

@@ -1,6 +1,7 @@
 //! A ticket's status: what is being done about it.
 
 use super::schema;
+use super::ticket::PathChange;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -222,6 +223,10 @@ pub struct ActionRecord {
     /// A unified diff, redacted, cut at 4096 characters.
     #[schemars(length(max = 4096))]
     pub diff: String,
+    /// The values that it changes; at most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub changes: Vec<PathChange>,
     /// SHA-256 of the text before.
     #[schemars(length(max = 64))]
     pub before_digest: String,
@@ -285,6 +290,14 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_micro_time")]
     pub in_force_at: Option<MicroTime>,
+    /// Time since then in which the invariant could not be asked, in seconds: it does not count towards
+    /// verifyTimeout.
+    #[serde(default)]
+    pub blind_seconds: u32,
+    /// Since when the invariant cannot be asked; absent while it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional_micro_time")]
+    pub blind_since: Option<MicroTime>,
     /// When it was verified, undone or given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_micro_time")]

@@ -1,4 +1,9 @@
 //! The embedded control plane: real processes, a real API, no orphans.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be prepared has failed")]
+
+mod connect;
+mod process;
+mod projector;
 
 use crate::support::{client, client_of, cluster, namespace, start_plane};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};

@@ -12,6 +12,7 @@ use kube::{Api, Client, Config};
 use std::path::Path;
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
 /// The harness's own binary.
@@ -36,12 +37,19 @@ pub(crate) fn cluster() -> &'static ControlPlane {
     })
 }
 
+/// The binaries of the control plane, found (or, the first time on a machine, built) as the product does it.
+pub(crate) async fn assets() -> &'static Assets {
+    static ASSETS: OnceCell<Assets> = OnceCell::const_new();
+    let find = || async {
+        install_tls_provider();
+        Assets::find(&sources().unwrap(), &progress_on_stderr()).await.unwrap_or_else(|error| panic!("{error}"))
+    };
+    ASSETS.get_or_init(find).await
+}
+
 /// Starts another control plane, from the same binaries as the product would.
 pub(crate) async fn start_plane() -> ControlPlane {
-    install_tls_provider();
-    let assets =
-        Assets::find(&sources().unwrap(), &progress_on_stderr()).await.unwrap_or_else(|error| panic!("{error}"));
-    ControlPlane::start(&assets, binary()).await.unwrap_or_else(|error| panic!("{error}"))
+    ControlPlane::start(assets().await, binary()).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Chooses the TLS provider, as `main` does.
@@ -58,8 +66,7 @@ pub(crate) fn client() -> Client {
 pub(crate) async fn client_of(kubeconfig: &str) -> Client {
     install_tls_provider();
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    config.proxy_url = None;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     connect::client(config).unwrap()
 }
 

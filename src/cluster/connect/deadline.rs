@@ -83,3 +83,49 @@ fn is_stream(request: &Request<Body>) -> bool {
     };
     asks_for("watch") || asks_for("follow") || request.headers().contains_key(http::header::UPGRADE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use futures::stream::pending;
+    use http_body_util::StreamBody;
+    use tower::{ServiceExt, service_fn};
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    fn get(uri: &str) -> Request<Body> {
+        Request::get(uri).body(Body::empty()).unwrap()
+    }
+
+    /// Sends a request to a server that sends the head of a response and then nothing.
+    async fn ask_a_server_that_falls_silent(uri: &str) -> Result<(), String> {
+        type Silent = StreamBody<futures::stream::Pending<Result<http_body::Frame<Bytes>, BoxError>>>;
+        let falls_silent = |_| async { Ok::<_, BoxError>(Response::new(Silent::new(pending()))) };
+        let service = DeadlineLayer { deadline: DEADLINE }.layer(service_fn(falls_silent));
+        service.oneshot(get(uri)).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_never_answers_is_given_up() {
+        let never = |_| std::future::pending::<Result<Response<Full<Bytes>>, BoxError>>();
+        let service = DeadlineLayer { deadline: DEADLINE }.layer(service_fn(never));
+        let error = service.oneshot(get("/api/v1/pods?watch=true")).await.unwrap_err();
+        assert_eq!(error.to_string(), "the API server did not answer within 10 s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plain_answer_that_never_ends_is_given_up() {
+        for uri in ["/api/v1/pods", "/api/v1/pods?watch=false&limit=1"] {
+            let error = ask_a_server_that_falls_silent(uri).await.unwrap_err();
+            assert!(error.contains("within 10 s"), "{error}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_may_be_silent() {
+        for uri in ["/api/v1/pods?limit=1&watch=true", "/api/v1/namespaces/a/pods/b/log?&follow=true"] {
+            ask_a_server_that_falls_silent(uri).await.unwrap();
+        }
+    }
+}

@@ -119,10 +119,12 @@ impl Assets {
 
 async fn find(sources: &Sources, reporter: &Reporter<'_>) -> Result<Assets, AssetsError> {
     let run = sources.cache.join("run");
-    if let Some(directory) = &sources.given {
-        return match verify::version(directory).await {
-            Ok(_) => Ok(Assets { binaries: directory.clone(), run }),
-            Err(problem) => Err(AssetsError::UseGiven { directory: directory.clone(), problem }),
+    if let Some(given) = &sources.given {
+        // The children run in another directory.
+        let directory = std::path::absolute(given).unwrap_or_else(|_| given.clone());
+        return match verify::version(&directory).await {
+            Ok(_) => Ok(Assets { binaries: directory, run }),
+            Err(problem) => Err(AssetsError::UseGiven { directory, problem }),
         };
     }
     let cache = cache::Cache::new(&sources.cache);

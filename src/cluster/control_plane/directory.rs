@@ -91,11 +91,12 @@ fn take_turn(path: &Path) -> io::Result<File> {
 /// Removes every directory whose owner is dead. What cannot be removed stays for another time.
 fn sweep(run: &Path) -> io::Result<()> {
     for entry in fs::read_dir(run)? {
-        let path = entry?.path();
-        let is_plane = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("plane-"));
-        if !is_plane || path.extension().is_some() {
+        let entry = entry?;
+        if !entry.file_name().to_string_lossy().starts_with("plane-") {
             continue;
         }
+        // Either may be left alone: the directory, or its lock file.
+        let path = entry.path().with_extension("");
         let lock_path = path.with_extension("lock");
         if open_lock(&lock_path)?.try_lock().is_ok() {
             tracing::debug!(directory = %path.display(), "sweeping what a dead control plane left");
@@ -128,8 +129,10 @@ mod tests {
         let dead = run.path().join("plane-dead");
         fs::create_dir(&dead).unwrap();
         fs::write(dead.join("etcd.log"), "old").unwrap();
+        fs::write(run.path().join("plane-half-swept.lock"), "").unwrap();
         let living = DataDirectory::create(run.path()).unwrap();
         assert!(!dead.exists());
+        assert!(!run.path().join("plane-half-swept.lock").exists());
         let second = DataDirectory::create(run.path()).unwrap();
         assert!(living.path().exists() && second.path().exists());
     }

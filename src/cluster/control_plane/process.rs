@@ -10,7 +10,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -39,7 +39,8 @@ pub(super) struct TetheredChild {
     log: PathBuf,
     /// `None` once the child is reaped: from then on its number may belong to somebody else.
     process: Arc<Mutex<Option<Pid>>>,
-    ended: watch::Receiver<Option<ExitStatus>>,
+    /// How it ended, once it has.
+    ended: watch::Receiver<Option<String>>,
 }
 
 impl TetheredChild {
@@ -73,15 +74,15 @@ impl TetheredChild {
     /// Resolves when the child has ended, with how and with the end of its log.
     pub(super) async fn ended(&self) -> Ended {
         let mut ended = self.ended.clone();
-        // The sender is dropped only after it has sent the status.
-        let status = ended.wait_for(Option::is_some).await.ok().and_then(|status| *status);
-        self.describe_end(status)
+        // The sender is dropped only after it has sent how.
+        let how = ended.wait_for(Option::is_some).await.ok().and_then(|how| how.clone());
+        self.describe_end(how.unwrap_or_default())
     }
 
     /// How the child ended, if it has.
     pub(super) fn end(&self) -> Option<Ended> {
-        let status = *self.ended.borrow();
-        status.map(|status| self.describe_end(Some(status)))
+        let how = self.ended.borrow().clone();
+        how.map(|how| self.describe_end(how))
     }
 
     /// Asks the child to stop; kills it if it has not by `deadline`.
@@ -107,8 +108,8 @@ impl TetheredChild {
         tail(&self.log).unwrap_or_else(|error| format!("(no log: {error})"))
     }
 
-    fn describe_end(&self, status: Option<ExitStatus>) -> Ended {
-        Ended { name: self.name.clone(), status, log_tail: self.log_tail() }
+    fn describe_end(&self, how: String) -> Ended {
+        Ended { name: self.name.clone(), how, log_tail: self.log_tail() }
     }
 }
 
@@ -127,19 +128,15 @@ impl Drop for TetheredChild {
 pub struct Ended {
     /// The program's name.
     pub name: String,
-    /// How it ended; `None` when the kernel would not say.
-    pub status: Option<ExitStatus>,
+    /// Its exit code or the signal that killed it, in words.
+    pub how: String,
     /// The last lines of its log.
     pub log_tail: String,
 }
 
 impl std::fmt::Display for Ended {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.status {
-            Some(status) => write!(formatter, "{} ended ({status})", self.name)?,
-            None => write!(formatter, "{} ended", self.name)?,
-        }
-        write!(formatter, "; the end of its log:\n{}", self.log_tail)
+        write!(formatter, "{} ended ({}); the end of its log:\n{}", self.name, self.how, self.log_tail)
     }
 }
 
@@ -151,6 +148,8 @@ fn tethered_command(launcher: &Path, program: &Program<'_>, log: &Path) -> io::R
         .arg(&program.executable)
         .args(&program.arguments)
         .current_dir(program.directory)
+        // etcd takes any `ETCD_...` variable for a flag; and the keys in the environment are none of theirs.
+        .env_clear()
         // A Ctrl-C at the terminal is for the harness, which then stops its children in order.
         .process_group(0)
         .stdin(Stdio::null())
@@ -165,14 +164,14 @@ fn spawn(mut command: Command, slot: &Mutex<Option<Pid>>) -> io::Result<Child> {
     Ok(child)
 }
 
-/// Waits for the child's end; reaps it only with the lock held, so that nobody signals a number that is free again.
-fn reap(mut child: Child, slot: &Mutex<Option<Pid>>) -> ExitStatus {
+/// Waits for the child's end and says how it was; reaps it only with the lock held, so that nobody signals a number that is free again.
+fn reap(mut child: Child, slot: &Mutex<Option<Pid>>) -> String {
     let pid = Pid::from_child(&child);
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     while matches!(waitid(WaitId::Pid(pid), options), Err(rustix::io::Errno::INTR)) {}
     let mut process = slot.lock().unwrap_or_else(PoisonError::into_inner);
     *process = None;
-    child.wait().unwrap_or_default()
+    child.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
 }
 
 fn tail(path: &Path) -> io::Result<String> {

@@ -10,7 +10,7 @@ use super::process::{Program, TetheredChild};
 use super::{ControlPlane, ControlPlaneError, Ended};
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -28,6 +28,9 @@ const PEER_SOCKET: &str = "peer:1";
 
 pub(super) async fn start(assets: &Assets, launcher: &Path) -> Result<ControlPlane, ControlPlaneError> {
     let deadline = Instant::now() + READY_DEADLINE;
+    // The children run in another directory.
+    let launcher = &std::path::absolute(launcher)
+        .map_err(|source| ControlPlaneError::Launch { launcher: launcher.to_path_buf(), source })?;
     let directory = make_directory(assets.run_directory()).await?;
     let mut access = Access::new(free_port()?)?;
     write_identities(&directory, &access)?;
@@ -106,6 +109,8 @@ fn start_api_server(
     let arguments = [
         format!("--etcd-servers=unix://{STORE_SOCKET}"),
         "--bind-address=127.0.0.1".to_owned(),
+        // Without it, a machine that is offline has no address to advertise, and the API server refuses to start.
+        "--advertise-address=127.0.0.1".to_owned(),
         format!("--secure-port={port}"),
         "--tls-cert-file=serving.crt".to_owned(),
         "--tls-private-key-file=serving.key".to_owned(),
@@ -129,7 +134,7 @@ fn start_api_server(
 fn start_child<const N: usize>(
     launcher: &Path,
     directory: &DataDirectory,
-    executable: std::path::PathBuf,
+    executable: PathBuf,
     arguments: [String; N],
 ) -> Result<TetheredChild, ControlPlaneError> {
     let arguments = arguments.into_iter().map(OsString::from).collect();

@@ -192,11 +192,16 @@ async fn download(
 
 async fn get(client: &Client, url: &str) -> Result<Response, ArchiveError> {
     let sent = client.get(url).send().await.and_then(Response::error_for_status);
-    sent.map_err(|source| ArchiveError::Download { url: url.to_owned(), source })
+    sent.map_err(|source| not_downloaded(url, source))
 }
 
 async fn next_chunk(response: &mut Response, url: &str) -> Result<Option<bytes::Bytes>, ArchiveError> {
-    response.chunk().await.map_err(|source| ArchiveError::Download { url: url.to_owned(), source })
+    response.chunk().await.map_err(|source| not_downloaded(url, source))
+}
+
+fn not_downloaded(url: &str, source: reqwest::Error) -> ArchiveError {
+    // The message has the address already.
+    ArchiveError::Download { url: url.to_owned(), source: source.without_url() }
 }
 
 fn within(length_bytes: u64, limit_bytes: u64, url: &str) -> Result<(), ArchiveError> {

@@ -1,0 +1,289 @@
+//! Which revision of a ConfigMap is good: the one under which everything about its target held long enough.
+//!
+//! The rule is pure ([`ripe`]); the revisions are kept as ControllerRevisions, bounded, which only the agent reads.
+
+use super::executor::FIELD_MANAGER;
+use crate::crd::{Allow, Invariant, Target, VerdictName, type_};
+use crate::document;
+use crate::history::Revision;
+use crate::watch::ObjectKey;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// On ControllerRevisions that hold a good revision.
+pub const KNOWN_GOOD_LABEL: &str = "harness.dev/known-good";
+/// Names the ConfigMap.
+pub const OBJECT_LABEL: &str = "harness.dev/object";
+/// When the revision was last found to be good.
+pub const LEARNED_ANNOTATION: &str = "harness.dev/learned-at";
+
+/// Good revisions kept for each ConfigMap.
+const KEPT: usize = 5;
+
+/// A mounted ConfigMap reaches a pod with the kubelet's next projection; measured: up to 83 s.
+pub const PROJECTION_LAG: SignedDuration = SignedDuration::from_secs(90);
+
+/// A good revision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownGood {
+    /// The resourceVersion that the ConfigMap had.
+    pub resource_version: String,
+    /// Its data.
+    pub data: BTreeMap<String, String>,
+    /// When it was found to be good.
+    pub learned_at: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stored {
+    name: String,
+    resource_version: String,
+    data: BTreeMap<String, String>,
+}
+
+/// The invariants that must hold for a ConfigMap to be good: those that let a repair touch it, and all that are about
+/// the same target as one of them.
+pub fn group<'a>(config: &ObjectKey, invariants: &'a HashMap<ObjectKey, Arc<Invariant>>) -> Vec<&'a Arc<Invariant>> {
+    let in_namespace = || invariants.iter().filter(|(key, _)| key.namespace == config.namespace).map(|(_, it)| it);
+    let names = |it: &Invariant| config_names(it).any(|name| name == config.name);
+    let targets: Vec<&Target> =
+        in_namespace().filter(|it| names(it)).filter_map(|it| it.spec.target_ref.as_ref()).collect();
+    in_namespace()
+        .filter(|it| names(it) || it.spec.target_ref.as_ref().is_some_and(|target| targets.contains(&target)))
+        .collect()
+}
+
+/// The names of the ConfigMaps that a repair of this invariant may touch.
+pub fn config_names(invariant: &Invariant) -> impl Iterator<Item = &str> {
+    invariant.spec.remediation.allow.iter().filter_map(|allow| match allow {
+        Allow::EditConfig(target) => Some(target.name.as_str()),
+        Allow::Restart(_) | Allow::Scale(_) => None,
+    })
+}
+
+/// Since when each invariant holds without a break, by the clock of this process.
+#[derive(Debug, Default)]
+pub struct Runs {
+    seen: HashMap<ObjectKey, (Option<MicroTime>, Timestamp)>,
+}
+
+impl Runs {
+    /// Notes an invariant's status. A run that begins anew begins now, whatever the clock of the monitor says.
+    pub fn note(&mut self, key: &ObjectKey, invariant: &Invariant, now: Timestamp) {
+        let held_since = invariant.status.as_ref().and_then(|status| status.held_since.clone());
+        match self.seen.get(key) {
+            Some((known, _)) if *known == held_since => {}
+            Some(_) | None => {
+                self.seen.insert(key.clone(), (held_since, now));
+            }
+        }
+    }
+
+    /// Forgets an invariant.
+    pub fn forget(&mut self, key: &ObjectKey) {
+        self.seen.remove(key);
+    }
+
+    fn holding_since(&self, invariant: &Invariant) -> Option<Timestamp> {
+        let status = invariant.status.as_ref()?;
+        let condition = status.conditions.iter().find(|condition| condition.type_ == type_::HOLDING)?;
+        let holds = condition.status == "True"
+            && status.verdict == Some(VerdictName::Holds)
+            && Some(status.observed_generation) == invariant.metadata.generation;
+        let (held_since, seen_at) = self.seen.get(&ObjectKey::of(invariant))?;
+        held_since.as_ref().filter(|_| holds).map(|_| *seen_at)
+    }
+}
+
+/// When a revision is good: `None` while something in the group does not hold.
+pub fn ripe(revision: &Revision, group: &[&Arc<Invariant>], runs: &Runs, good_after: Duration) -> Option<Timestamp> {
+    let mut since = revision.seen_at;
+    for invariant in group {
+        since = since.max(runs.holding_since(invariant)?);
+    }
+    let good_after = SignedDuration::try_from(good_after).ok()?;
+    if group.is_empty() { None } else { since.checked_add(good_after).ok() }
+}
+
+/// The newest good revision of a ConfigMap.
+pub async fn newest(client: &Client, config: &ObjectKey) -> Result<Option<KnownGood>, kube::Error> {
+    let found = list(client, config).await?;
+    Ok(found.into_iter().max_by_key(|revision| revision.revision).and_then(|revision| {
+        let learned_at = learned_at(&revision);
+        let stored: Stored = serde_json::from_value(revision.data?.0).ok()?;
+        Some(KnownGood { resource_version: stored.resource_version, data: stored.data, learned_at })
+    }))
+}
+
+/// Keeps a revision as the newest good one. Writes nothing if it is that already.
+pub async fn keep(client: &Client, config: &ObjectKey, revision: &Revision, now: Timestamp) -> Result<(), kube::Error> {
+    let mut known = list(client, config).await?;
+    known.sort_by_key(|it| std::cmp::Reverse(it.revision));
+    if newest_data(&known).is_some_and(|data| data == revision.data) {
+        return Ok(());
+    }
+    let number = known.first().map_or(0, |it| it.revision) + 1;
+    let api: Api<ControllerRevision> = Api::namespaced(client.clone(), &config.namespace);
+    let good = controller_revision(config, revision, number, now);
+    let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    match api.create(&parameters, &good).await {
+        Ok(_) => {}
+        // The same data was good once before: it is the newest again.
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            let promotion = json!({ "revision": number, "metadata": { "annotations": good.metadata.annotations } });
+            let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            api.patch(&good.name_any(), &parameters, &Patch::Merge(promotion)).await?;
+        }
+        Err(error) => return Err(error),
+    }
+    tracing::info!(%config, resource_version = revision.resource_version, "a good revision was learned");
+    for old in known.iter().filter(|it| it.name_any() != good.name_any()).skip(KEPT - 1) {
+        api.delete(&old.name_any(), &DeleteParams::default()).await?;
+    }
+    Ok(())
+}
+
+async fn list(client: &Client, config: &ObjectKey) -> Result<Vec<ControllerRevision>, kube::Error> {
+    let api: Api<ControllerRevision> = Api::namespaced(client.clone(), &config.namespace);
+    let selector = format!("{KNOWN_GOOD_LABEL}=true,{OBJECT_LABEL}={}", label_value(&config.name));
+    Ok(api.list(&ListParams::default().labels(&selector)).await?.items)
+}
+
+fn newest_data(newest_first: &[ControllerRevision]) -> Option<BTreeMap<String, String>> {
+    let data = newest_first.first()?.data.clone()?;
+    Some(serde_json::from_value::<Stored>(data.0).ok()?.data)
+}
+
+fn controller_revision(config: &ObjectKey, revision: &Revision, number: i64, now: Timestamp) -> ControllerRevision {
+    let stored = Stored {
+        name: config.name.clone(),
+        resource_version: revision.resource_version.clone(),
+        data: revision.data.clone(),
+    };
+    let digest = document::digest(&json!(stored.data).to_string());
+    let prefix: String = config.name.chars().take(200).collect();
+    ControllerRevision {
+        metadata: ObjectMeta {
+            name: Some(format!("{prefix}-good-{}", &digest[..12])),
+            labels: Some(BTreeMap::from([
+                (KNOWN_GOOD_LABEL.to_owned(), "true".to_owned()),
+                (OBJECT_LABEL.to_owned(), label_value(&config.name)),
+            ])),
+            annotations: Some(BTreeMap::from([(LEARNED_ANNOTATION.to_owned(), now.to_string())])),
+            ..ObjectMeta::default()
+        },
+        data: Some(RawExtension(json!(stored))),
+        revision: number,
+    }
+}
+
+fn learned_at(revision: &ControllerRevision) -> Timestamp {
+    let noted = revision.annotations().get(LEARNED_ANNOTATION).and_then(|time| time.parse().ok());
+    noted.or(revision.creation_timestamp().map(|time| time.0)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// A name as a label value, which is at most 63 characters long.
+fn label_value(name: &str) -> String {
+    if name.len() <= 63 { name.to_owned() } else { document::digest(name)[..63].to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crd::InvariantStatus;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+    const GOOD_AFTER: Duration = Duration::from_secs(10);
+
+    fn second(at: i64) -> Timestamp {
+        Timestamp::from_second(at).unwrap()
+    }
+
+    fn invariant(name: &str, held_since: Option<i64>) -> Arc<Invariant> {
+        let spec = serde_json::from_value(json!({
+            "query": "http://a/", "condition": "== 200", "targetRef": { "kind": "Deployment", "name": "a" },
+            "remediation": { "allow": if name == "editor" { json!([{ "editConfig": { "name": "config", "key": "k" } }]) } else { json!([]) } },
+        }))
+        .unwrap();
+        let mut invariant = Invariant::new(name, spec);
+        invariant.metadata.namespace = Some("default".into());
+        invariant.metadata.generation = Some(1);
+        invariant.status = Some(InvariantStatus {
+            observed_generation: 1,
+            verdict: Some(if held_since.is_some() { VerdictName::Holds } else { VerdictName::Unknown }),
+            held_since: held_since.map(|at| MicroTime(second(at))),
+            conditions: vec![Condition {
+                type_: type_::HOLDING.into(),
+                status: if held_since.is_some() { "True" } else { "Unknown" }.into(),
+                reason: "x".into(),
+                message: String::new(),
+                last_transition_time: Time(second(0)),
+                observed_generation: Some(1),
+            }],
+            ..InvariantStatus::default()
+        });
+        Arc::new(invariant)
+    }
+
+    fn revision(seen_at: i64) -> Revision {
+        Revision {
+            uid: "u".into(),
+            resource_version: "1".into(),
+            data: BTreeMap::new(),
+            seen_at: second(seen_at),
+            first: false,
+            writers: BTreeMap::new(),
+            managed_by: None,
+        }
+    }
+
+    fn ripe_at(invariants: &[(Arc<Invariant>, i64)], revision: &Revision) -> Option<Timestamp> {
+        let mut runs = Runs::default();
+        let mut all = HashMap::new();
+        for (invariant, noted_at) in invariants {
+            runs.note(&ObjectKey::of(&**invariant), invariant, second(*noted_at));
+            all.insert(ObjectKey::of(&**invariant), Arc::clone(invariant));
+        }
+        ripe(revision, &group(&ObjectKey::new("default", "config"), &all), &runs, GOOD_AFTER)
+    }
+
+    #[test]
+    fn a_revision_is_good_when_all_of_its_target_held_since_it_was_there() {
+        let all = [(invariant("editor", Some(1)), 5), (invariant("sibling", Some(1)), 7)];
+        assert_eq!(ripe_at(&all, &revision(3)), Some(second(17)));
+        assert_eq!(ripe_at(&all, &revision(9)), Some(second(19)));
+    }
+
+    #[test]
+    fn one_that_does_not_hold_or_is_unknown_keeps_it_from_being_good() {
+        let all = [(invariant("editor", Some(1)), 5), (invariant("sibling", None), 7)];
+        assert_eq!(ripe_at(&all, &revision(3)), None);
+    }
+
+    #[test]
+    fn without_an_invariant_nothing_is_good() {
+        assert_eq!(ripe_at(&[], &revision(3)), None);
+        assert_eq!(ripe_at(&[(invariant("sibling", Some(1)), 1)], &revision(3)), None);
+    }
+
+    #[test]
+    fn a_break_that_healed_begins_a_new_run() {
+        let mut runs = Runs::default();
+        let key = ObjectKey::new("default", "editor");
+        runs.note(&key, &invariant("editor", Some(1)), second(1));
+        runs.note(&key, &invariant("editor", Some(1)), second(5));
+        assert_eq!(runs.holding_since(&invariant("editor", Some(1))), Some(second(1)));
+        runs.note(&key, &invariant("editor", Some(6)), second(6));
+        assert_eq!(runs.holding_since(&invariant("editor", Some(6))), Some(second(6)));
+    }
+}

@@ -1,0 +1,124 @@
+//! What the agent knows of all invariants and tickets, as the watches bring it.
+
+use super::baseline::config_names;
+use super::planner::Reverted;
+use crate::crd::{Attempt, AttemptResult, Invariant, Ticket, VerdictName, type_};
+use crate::watch::ObjectKey;
+use kube::ResourceExt;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// All invariants and tickets that were seen.
+#[derive(Debug, Default)]
+pub struct Board {
+    state: Mutex<State>,
+}
+
+/// The objects on the board.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Invariants by key.
+    pub invariants: HashMap<ObjectKey, Arc<Invariant>>,
+    /// Tickets by key.
+    pub tickets: HashMap<ObjectKey, Arc<Ticket>>,
+}
+
+impl Board {
+    /// The objects, for as long as the guard lives. Not to be held across an await.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        // Each change is one insertion or removal.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which of these invariants are broken, by the monitor's word.
+    pub fn broken<'a>(&self, namespace: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let state = self.lock();
+        let is_broken = |name: &&str| {
+            let invariant = state.invariants.get(&ObjectKey::new(namespace, *name));
+            invariant.is_some_and(|it| holding(it) == Some("False"))
+        };
+        names.filter(is_broken).map(str::to_owned).collect()
+    }
+
+    /// The guards of a repair: those that hold now and must go on holding, and those that do not count.
+    pub fn guards(&self, invariant: &Invariant) -> (Vec<String>, Vec<String>) {
+        let namespace = invariant.namespace().unwrap_or_default();
+        let state = self.lock();
+        let same_target = |other: &&Arc<Invariant>| {
+            other.namespace().as_deref() == Some(namespace.as_str())
+                && other.spec.target_ref.is_some()
+                && other.spec.target_ref == invariant.spec.target_ref
+                && other.uid() != invariant.uid()
+        };
+        let mut names: Vec<String> = match &invariant.spec.remediation.guards {
+            Some(names) => names.clone(),
+            None => state.invariants.values().filter(same_target).map(|it| it.name_any()).collect(),
+        };
+        names.sort();
+        names.truncate(64);
+        names.into_iter().partition(|name| {
+            let guard = state.invariants.get(&ObjectKey::new(&*namespace, name.clone()));
+            guard.is_some_and(|it| holding(it) == Some("True") && verdict(it) == Some(VerdictName::Holds))
+        })
+    }
+
+    /// Attempts of all other tickets of the same invariant.
+    pub fn earlier_attempts(&self, ticket: &Ticket) -> Vec<Attempt> {
+        let state = self.lock();
+        let of_same = state
+            .tickets
+            .values()
+            .filter(|it| it.spec.invariant_ref.uid == ticket.spec.invariant_ref.uid && it.uid() != ticket.uid());
+        of_same.flat_map(|it| attempts(it)).cloned().collect()
+    }
+
+    /// What verified repairs in a namespace took away.
+    pub fn reverted(&self, namespace: &str) -> Vec<Reverted> {
+        let state = self.lock();
+        let mut found = Vec::new();
+        for ticket in state.tickets.values().filter(|it| it.namespace().as_deref() == Some(namespace)) {
+            for attempt in attempts(ticket).iter().filter(|it| it.result == AttemptResult::Verified) {
+                let (Some(written_at), Some(settled_at)) = (&attempt.written_at, &attempt.settled_at) else { continue };
+                for action in &attempt.actions {
+                    found.extend(action.changes.iter().map(|change| Reverted {
+                        ticket: ticket.name_any(),
+                        name: action.object.name.clone(),
+                        path: if change.path.is_empty() { action.key.clone() } else { change.path.clone() },
+                        value: change.before.clone(),
+                        written_at: written_at.0,
+                        settled_at: settled_at.0,
+                    }));
+                }
+            }
+        }
+        found
+    }
+
+    /// The ConfigMaps that some repair may touch.
+    pub fn config_maps(&self) -> Vec<ObjectKey> {
+        let state = self.lock();
+        let mut found: Vec<ObjectKey> = state
+            .invariants
+            .iter()
+            .flat_map(|(key, it)| config_names(it).map(|name| ObjectKey::new(&key.namespace, name)))
+            .collect();
+        found.sort();
+        found.dedup();
+        found
+    }
+}
+
+fn attempts(ticket: &Ticket) -> &[Attempt] {
+    ticket.status.as_ref().map_or(&[], |status| &status.attempts)
+}
+
+/// The status of the Holding condition.
+pub fn holding(invariant: &Invariant) -> Option<&str> {
+    let conditions = &invariant.status.as_ref()?.conditions;
+    conditions.iter().find(|condition| condition.type_ == type_::HOLDING).map(|condition| condition.status.as_str())
+}
+
+/// What the last sample meant.
+pub fn verdict(invariant: &Invariant) -> Option<VerdictName> {
+    invariant.status.as_ref()?.verdict
+}

@@ -1,0 +1,290 @@
+//! What follows from what was observed of one incident. Pure: no client, no clock.
+
+use super::executor::TargetState;
+use crate::crd::{Approval, ApprovalDecision, Invariant, RETRY_ANNOTATION, Ticket, TicketStatus};
+use crate::crd::{Attempt, AttemptResult, Outcome, Phase};
+use crate::lifecycle::{self, Event, Holdup};
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use std::sync::Arc;
+
+/// An incident as it was seen.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// The ticket.
+    pub ticket: Arc<Ticket>,
+    /// The invariant; `None` once it was deleted, or replaced by another of the same name.
+    pub invariant: Option<Arc<Invariant>>,
+    /// What else counts.
+    pub facts: Facts,
+}
+
+/// What counts besides the ticket and the invariant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// All writes to targets are stopped.
+    pub suspended: bool,
+    /// Invariants that this one depends on and that are broken.
+    pub broken_dependencies: Vec<String>,
+    /// An earlier attempt failed too recently; until when.
+    pub cooldown_until: Option<Timestamp>,
+    /// What became of the targets of the last attempt, in the order of its actions.
+    pub targets: Vec<TargetState>,
+    /// Since when the last attempt's change is, or will be, in force where it is read.
+    pub in_force_from: Option<Timestamp>,
+    /// Guards of the last attempt that are broken now.
+    pub regressed_guards: Vec<String>,
+    /// The invariant cannot be asked.
+    pub blind: bool,
+    /// The object of the proposal is not what it was.
+    pub object_changed: bool,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Something happened: record what follows.
+    Happened(Event, String),
+    /// Try to get the objects that a repair may write.
+    Claim,
+    /// Hear the planner's next move.
+    Converse,
+    /// Write what the attempt intends.
+    Write,
+    /// Write the pre-images back.
+    Undo,
+    /// Wait for a change, or until then.
+    Wait(Option<Timestamp>),
+    /// The ticket has ended.
+    End,
+}
+
+/// What follows.
+pub fn decide(observed: &Observed, now: Timestamp) -> Step {
+    let status = observed.ticket.status.clone().unwrap_or_default();
+    if lifecycle::ended(status.phase) {
+        return Step::End;
+    }
+    let deleting = observed.ticket.metadata.deletion_timestamp.is_some();
+    if deleting && status.phase != Phase::RollingBack {
+        return Step::Happened(Event::TicketDeleted, "the ticket was deleted".to_owned());
+    }
+    let Some(invariant) = observed.invariant.as_deref().filter(|_| !deleting) else {
+        if deleting {
+            return in_rolling_back(observed, &status, u32::MAX);
+        }
+        return Step::Happened(Event::InvariantDeleted, deleted_message(&status));
+    };
+    match status.phase {
+        Phase::Open => in_open(observed, &status, invariant, now),
+        Phase::Diagnosing => in_diagnosing(observed, &status, invariant, now),
+        Phase::AwaitingApproval => in_awaiting_approval(observed, &status, invariant, now),
+        Phase::Repairing => in_repairing(observed, &status),
+        Phase::Verifying => in_verifying(observed, &status, invariant, now),
+        Phase::RollingBack => in_rolling_back(observed, &status, invariant.spec.remediation.max_attempts),
+        Phase::Escalated => in_escalated(observed, &status),
+        Phase::Resolved | Phase::Cancelled => Step::End,
+    }
+}
+
+fn deleted_message(status: &TicketStatus) -> String {
+    let unverified = status.attempts.last().filter(|_| lifecycle::unsettled(status.phase));
+    match unverified {
+        Some(attempt) => {
+            let objects: Vec<&str> = attempt.actions.iter().map(|it| it.object.name.as_str()).collect();
+            format!("the invariant was deleted; attempt {} on {} was not verified", attempt.number, objects.join(", "))
+        }
+        None => "the invariant was deleted".to_owned(),
+    }
+}
+
+/// Records a reason to wait once, and then waits.
+fn hold(status: &TicketStatus, event: Event, message: String, until: Option<Timestamp>) -> Step {
+    let reason = lifecycle::next(status.phase, event).reason;
+    if reason.is_some() && status.reason.as_deref() != reason {
+        Step::Happened(event, message)
+    } else {
+        Step::Wait(until)
+    }
+}
+
+fn in_open(observed: &Observed, status: &TicketStatus, invariant: &Invariant, now: Timestamp) -> Step {
+    let facts = &observed.facts;
+    if facts.suspended {
+        return hold(status, Event::Suspended, "writes are suspended".to_owned(), None);
+    }
+    let held_generation = invariant.status.as_ref().map_or(0, |status| status.held_generation);
+    if held_generation < observed.ticket.spec.invariant_ref.generation {
+        let message = "the invariant never held in its present form, so that there is no good state to return to; \
+                       check its query and condition, or fix the service";
+        return Step::Happened(Event::NeverHeld, message.to_owned());
+    }
+    if !facts.broken_dependencies.is_empty() {
+        let message = format!("broken too: {}", facts.broken_dependencies.join(", "));
+        return hold(status, Event::HeldUp(Holdup::DependencyBroken), message, None);
+    }
+    match facts.cooldown_until {
+        Some(until) if until > now => {
+            let message = format!("an earlier attempt failed; the next one begins at {until:.0}");
+            hold(status, Event::HeldUp(Holdup::CoolingDown), message, Some(until))
+        }
+        Some(_) | None => Step::Claim,
+    }
+}
+
+fn in_diagnosing(observed: &Observed, status: &TicketStatus, invariant: &Invariant, now: Timestamp) -> Step {
+    if observed.facts.suspended {
+        return hold(status, Event::Suspended, "writes are suspended".to_owned(), None);
+    }
+    let budget = signed(invariant.spec.remediation.budget.duration.into());
+    let began = status.diagnosing_at.as_ref().map_or(now, |at| at.0);
+    if now.duration_since(began) > budget {
+        let message = format!("the diagnosis took longer than its budget of {}s", budget.as_secs());
+        return Step::Happened(Event::PlannerDone { another: false, outcome: Outcome::BudgetExhausted }, message);
+    }
+    Step::Converse
+}
+
+fn in_awaiting_approval(observed: &Observed, status: &TicketStatus, invariant: &Invariant, now: Timestamp) -> Step {
+    let Some(proposal) = &status.proposal else {
+        return Step::Happened(Event::Superseded, "the proposal is gone".to_owned());
+    };
+    // A word is used once: one that is not younger than the last attempt at the same change was about that.
+    let used_at = status.attempts.iter().rev().find(|it| it.hash == proposal.hash).map(|it| it.intended_at.0);
+    let is_about_this =
+        |word: &&Approval| word.proposal_hash == proposal.hash && used_at.is_none_or(|used_at| word.at.0 > used_at);
+    let word = observed.ticket.spec.approval.as_ref().filter(is_about_this);
+    if let Some(word) = word.filter(|word| word.decision == ApprovalDecision::Rejected) {
+        let reason = word.reason.as_deref().unwrap_or("no reason was given");
+        return Step::Happened(Event::Rejected, format!("{} said no: {reason}", word.by));
+    }
+    let expires_at = proposal.expires_at.as_ref().map_or(now, |at| at.0);
+    if now >= expires_at {
+        return Step::Happened(Event::ApprovalExpired, format!("nobody answered until {expires_at:.0}"));
+    }
+    let edited = invariant.metadata.generation.unwrap_or_default() != proposal.invariant_generation;
+    if observed.facts.object_changed || edited {
+        let what = if edited { "the invariant" } else { "the object" };
+        return Step::Happened(Event::Superseded, format!("{what} changed since the proposal was made"));
+    }
+    if observed.facts.suspended {
+        return hold(status, Event::Suspended, "writes are suspended".to_owned(), Some(expires_at));
+    }
+    if !observed.facts.broken_dependencies.is_empty() {
+        let message = format!("broken too: {}", observed.facts.broken_dependencies.join(", "));
+        return hold(status, Event::HeldUp(Holdup::DependencyBroken), message, Some(expires_at));
+    }
+    match word {
+        Some(word) => Step::Happened(Event::Approved, format!("approved by {}", word.by)),
+        None => Step::Wait(Some(expires_at)),
+    }
+}
+
+fn in_repairing(observed: &Observed, status: &TicketStatus) -> Step {
+    let targets = &observed.facts.targets;
+    let all = |state| !targets.is_empty() && targets.iter().all(|it| *it == state);
+    let any = |state| targets.contains(&state);
+    if all(TargetState::Written) {
+        return Step::Happened(Event::MarkFound, "the change was written".to_owned());
+    }
+    if any(TargetState::Gone) {
+        let wrote_before = any(TargetState::Written);
+        let message = "an object that the change is for does not exist any more".to_owned();
+        return Step::Happened(Event::TargetUnavailable { wrote_before }, message);
+    }
+    if any(TargetState::Foreign) || any(TargetState::Restored) {
+        return Step::Happened(
+            Event::ForeignFound,
+            "others wrote to the object since the change was planned".to_owned(),
+        );
+    }
+    if observed.facts.suspended {
+        return hold(status, Event::Suspended, "writes are suspended".to_owned(), None);
+    }
+    Step::Write
+}
+
+fn in_verifying(observed: &Observed, status: &TicketStatus, invariant: &Invariant, now: Timestamp) -> Step {
+    let facts = &observed.facts;
+    let Some(attempt) = status.attempts.last() else {
+        return Step::Happened(Event::VerifyTimedOut { others_wrote: true }, "the attempt is gone".to_owned());
+    };
+    let Some(in_force_at) = attempt.in_force_at.as_ref().map(|at| at.0) else {
+        let from = facts.in_force_from.unwrap_or(now);
+        if from <= now {
+            return Step::Happened(Event::InForce, "the change is in force".to_owned());
+        }
+        let message = format!("pods mount the changed ConfigMap; it reaches them by {from:.0}");
+        return hold(status, Event::NotInForce, message, Some(from));
+    };
+    if facts.suspended {
+        let message = "writes are suspended: the change is neither verified nor undone".to_owned();
+        return hold(status, Event::Suspended, message, None);
+    }
+    if facts.blind {
+        let message = "the invariant cannot be asked; the verification waits".to_owned();
+        return hold(status, Event::Blind, message, None);
+    }
+    if attempt.blind_since.is_some() || status.reason.as_deref() == Some("Suspended") {
+        return Step::Happened(Event::SightRegained, "the verification goes on".to_owned());
+    }
+    let others_wrote = facts.targets.iter().any(|it| *it != TargetState::Written);
+    if !facts.regressed_guards.is_empty() {
+        let message = format!("broken since the change: {}", facts.regressed_guards.join(", "));
+        return Step::Happened(Event::GuardRegressed { others_wrote }, message);
+    }
+    let timeout = signed(invariant.spec.remediation.verify_timeout.into());
+    let allowed = timeout.saturating_add(SignedDuration::from_secs(attempt.blind_seconds.into()));
+    let deadline = in_force_at.checked_add(allowed).unwrap_or(Timestamp::MAX);
+    if now < deadline {
+        return Step::Wait(Some(deadline));
+    }
+    let message = format!("the invariant did not hold within {}s of the change", timeout.as_secs());
+    Step::Happened(Event::VerifyTimedOut { others_wrote }, message)
+}
+
+fn in_rolling_back(observed: &Observed, status: &TicketStatus, max_attempts: u32) -> Step {
+    let targets = &observed.facts.targets;
+    let is_back = |state: &TargetState| matches!(state, TargetState::Restored | TargetState::Untouched);
+    if targets.iter().all(is_back) {
+        if observed.ticket.metadata.deletion_timestamp.is_some() {
+            return Step::Happened(Event::TicketDeleted, "the ticket was deleted; its change was undone".to_owned());
+        }
+        let counts = |it: &&Attempt| it.number > status.forgiven_attempts && it.result != AttemptResult::NotWritten;
+        let made = u32::try_from(status.attempts.iter().filter(counts).count()).unwrap_or(u32::MAX);
+        let message = format!("attempt {made} of {max_attempts} was undone");
+        return Step::Happened(Event::Restored { attempts_left: made < max_attempts }, message);
+    }
+    if targets.iter().any(|state| matches!(state, TargetState::Foreign | TargetState::Gone)) {
+        let message = "others wrote to the object since the change, so that it cannot be undone; the change stands";
+        return Step::Happened(Event::UndoConflict, message.to_owned());
+    }
+    if observed.facts.suspended {
+        let message = "writes are suspended: the change is not undone yet".to_owned();
+        return hold(status, Event::Suspended, message, None);
+    }
+    Step::Undo
+}
+
+fn in_escalated(observed: &Observed, status: &TicketStatus) -> Step {
+    match observed.ticket.annotations().get(RETRY_ANNOTATION) {
+        Some(wanted) if status.observed_retry.as_ref() != Some(wanted) => {
+            Step::Happened(Event::RetryRequested, "another round was asked for".to_owned())
+        }
+        Some(_) | None => Step::Wait(None),
+    }
+}
+
+/// Until when an invariant rests after attempts that failed: the latest of them counts.
+pub fn cooldown_until<'a>(attempts: impl Iterator<Item = &'a Attempt>, invariant: &Invariant) -> Option<Timestamp> {
+    let cooldown = signed(invariant.spec.remediation.cooldown.into());
+    let failed = attempts.filter(|it| match it.result {
+        AttemptResult::Undone | AttemptResult::LeftInPlace => true,
+        AttemptResult::Unsettled | AttemptResult::Verified | AttemptResult::NotWritten => false,
+    });
+    failed.filter_map(|it| it.settled_at.as_ref()?.0.checked_add(cooldown).ok()).max()
+}
+
+fn signed(duration: std::time::Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}

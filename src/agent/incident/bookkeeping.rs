@@ -1,0 +1,123 @@
+//! What an event changes in a ticket's status besides its phase. Pure.
+
+use crate::agent::executor::{TargetState, micro};
+use crate::crd::{Attempt, AttemptResult, Phase, TicketStatus};
+use crate::lifecycle::{Effect, Event, Transition};
+use jiff::Timestamp;
+
+/// Attempts and declined hashes that a ticket keeps.
+const KEPT: usize = 32;
+
+/// What an event means for the last attempt.
+pub(super) fn settle(status: &mut TicketStatus, event: Event, targets: &[TargetState], message: &str, now: Timestamp) {
+    let phase = status.phase;
+    let Some(attempt) = status.attempts.last_mut().filter(|it| it.result == AttemptResult::Unsettled) else { return };
+    let anything_written = targets.contains(&TargetState::Written);
+    let left = if anything_written { AttemptResult::LeftInPlace } else { AttemptResult::NotWritten };
+    match event {
+        Event::InForce => attempt.in_force_at = Some(micro(now)),
+        Event::Blind => begin_blind(attempt, now),
+        Event::Suspended if phase == Phase::Verifying => begin_blind(attempt, now),
+        Event::SightRegained => end_blind(attempt, now),
+        Event::Restored { .. } => end(attempt, AttemptResult::Undone, message, now),
+        Event::TicketDeleted if phase == Phase::RollingBack => end(attempt, AttemptResult::Undone, message, now),
+        Event::UndoConflict
+        | Event::VerifyTimedOut { others_wrote: true }
+        | Event::GuardRegressed { others_wrote: true } => end(attempt, AttemptResult::LeftInPlace, message, now),
+        Event::ForeignFound
+        | Event::PreconditionFailed { .. }
+        | Event::TargetUnavailable { wrote_before: false }
+        | Event::InvariantDeleted => end(attempt, left, message, now),
+        // A successor found the mark: when it was written is not known, but it was before now.
+        Event::MarkFound => {
+            attempt.written_at.get_or_insert(micro(now));
+        }
+        Event::Holds { .. }
+        | Event::HeldUp(_)
+        | Event::NeverHeld
+        | Event::ClaimWon
+        | Event::ReadRequested
+        | Event::PolicyRefused { .. }
+        | Event::PlannerDone { .. }
+        | Event::NoActionNeeded
+        | Event::ChangeProposed(_)
+        | Event::Approved
+        | Event::Rejected
+        | Event::ApprovalExpired
+        | Event::Superseded
+        | Event::Applied
+        | Event::TargetUnavailable { wrote_before: true }
+        | Event::UntouchedFound
+        | Event::NotInForce
+        | Event::VerifyTimedOut { others_wrote: false }
+        | Event::GuardRegressed { others_wrote: false }
+        | Event::Suspended
+        | Event::TicketDeleted
+        | Event::RetryRequested
+        | Event::NothingNew => {}
+    }
+}
+
+fn end(attempt: &mut Attempt, result: AttemptResult, message: &str, now: Timestamp) {
+    attempt.result = result;
+    attempt.settled_at = Some(micro(now));
+    attempt.message = Some(message.chars().take(1024).collect());
+}
+
+fn begin_blind(attempt: &mut Attempt, now: Timestamp) {
+    attempt.blind_since.get_or_insert(micro(now));
+}
+
+fn end_blind(attempt: &mut Attempt, now: Timestamp) {
+    if let Some(since) = attempt.blind_since.take() {
+        let seconds = u32::try_from(now.duration_since(since.0).as_secs()).unwrap_or(0);
+        attempt.blind_seconds = attempt.blind_seconds.saturating_add(seconds);
+    }
+}
+
+/// What an event means for the counters of the round.
+pub(super) fn count(
+    status: &mut TicketStatus,
+    event: Event,
+    transition: Transition,
+    retry: Option<String>,
+    now: Timestamp,
+) {
+    match event {
+        Event::ClaimWon => {
+            status.diagnosing_at = Some(micro(now));
+            status.planners_tried.clear();
+            status.refusals = 0;
+        }
+        Event::PolicyRefused { refusals } => {
+            status.refusals = if transition.effect == Effect::StartPlanner { 0 } else { refusals };
+        }
+        Event::PlannerDone { .. } => status.refusals = 0,
+        Event::PreconditionFailed { conflicts } => {
+            status.conflicts = conflicts;
+            status.planners_tried.clear();
+        }
+        Event::Restored { .. } => status.planners_tried.clear(),
+        Event::Superseded => {
+            status.proposal = None;
+            status.planners_tried.clear();
+        }
+        Event::Rejected | Event::ApprovalExpired => {
+            status.declined_hashes.extend(status.proposal.as_ref().map(|it| it.hash.clone()));
+        }
+        Event::RetryRequested => {
+            status.observed_retry = retry;
+            status.forgiven_attempts = status.attempts.last().map_or(0, |attempt| attempt.number);
+            status.planners_tried.clear();
+            status.refusals = 0;
+            status.conflicts = 0;
+            status.diagnosing_at = None;
+            status.proposal = None;
+        }
+        _ => {}
+    }
+    let too_many = status.attempts.len().saturating_sub(KEPT);
+    status.attempts.drain(..too_many);
+    let too_many = status.declined_hashes.len().saturating_sub(KEPT);
+    status.declined_hashes.drain(..too_many);
+}

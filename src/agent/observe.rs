@@ -1,0 +1,121 @@
+//! Looks at everything that counts for one incident.
+//!
+//! Touches the world by reading: the ticket, its invariant, the namespace, and the objects of the last attempt, each
+//! fresh from the API server, because what follows may be a write.
+
+use super::Context;
+use super::baseline::PROJECTION_LAG;
+use super::board;
+use super::decide::{Facts, Observed, cooldown_until};
+use super::executor::{TargetState, target_state};
+use crate::crd::{Attempt, Invariant, Phase, SUSPEND_ANNOTATION, Ticket, TicketStatus, VerdictName};
+use crate::lifecycle;
+use crate::watch::ObjectKey;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, ResourceExt};
+use std::sync::Arc;
+
+/// The incident as it is now; `None` once the ticket is gone.
+pub async fn observe(context: &Context, key: &ObjectKey) -> Result<Option<Observed>, kube::Error> {
+    let tickets: Api<Ticket> = Api::namespaced(context.client.clone(), &key.namespace);
+    let Some(ticket) = tickets.get_opt(&key.name).await? else { return Ok(None) };
+    let status = ticket.status.clone().unwrap_or_default();
+    let invariant = if lifecycle::ended(status.phase) { None } else { invariant(context, &ticket).await? };
+    let facts = match &invariant {
+        _ if lifecycle::ended(status.phase) => Facts::default(),
+        Some(invariant) => facts(context, &ticket, &status, invariant).await?,
+        // What is left to know is whether an unsettled attempt was written.
+        None => Facts { targets: targets(context, &ticket, &status).await?, ..Facts::default() },
+    };
+    Ok(Some(Observed { ticket: Arc::new(ticket), invariant, facts }))
+}
+
+async fn invariant(context: &Context, ticket: &Ticket) -> Result<Option<Arc<Invariant>>, kube::Error> {
+    let namespace = ticket.namespace().unwrap_or_default();
+    let api: Api<Invariant> = Api::namespaced(context.client.clone(), &namespace);
+    let found = api.get_opt(&ticket.spec.invariant_ref.name).await?;
+    let same = |it: &Invariant| it.uid().as_deref() == Some(&ticket.spec.invariant_ref.uid);
+    Ok(found.filter(|it| same(it) && it.metadata.deletion_timestamp.is_none()).map(Arc::new))
+}
+
+async fn facts(
+    context: &Context,
+    ticket: &Ticket,
+    status: &TicketStatus,
+    invariant: &Invariant,
+) -> Result<Facts, kube::Error> {
+    let namespace = ticket.namespace().unwrap_or_default();
+    let dependencies = invariant.spec.depends_on.iter().map(|it| it.name.as_str());
+    let guards = status.attempts.last().into_iter().flat_map(|attempt| &attempt.guards).map(String::as_str);
+    Ok(Facts {
+        suspended: context.settings.suspended || is_suspended(context, &namespace, invariant).await?,
+        broken_dependencies: context.board.broken(&namespace, dependencies),
+        cooldown_until: cooldown_until(context.board.earlier_attempts(ticket).iter(), invariant),
+        targets: targets(context, ticket, status).await?,
+        in_force_from: in_force_from(context, &namespace, status).await?,
+        regressed_guards: context.board.broken(&namespace, guards),
+        blind: is_blind(invariant),
+        object_changed: object_changed(context, &namespace, status).await?,
+    })
+}
+
+async fn is_suspended(context: &Context, namespace: &str, invariant: &Invariant) -> Result<bool, kube::Error> {
+    let says_so = |value: Option<&String>| value.is_some_and(|value| value == "true");
+    if says_so(invariant.annotations().get(SUSPEND_ANNOTATION)) {
+        return Ok(true);
+    }
+    let api: Api<Namespace> = Api::all(context.client.clone());
+    let found = api.get_opt(namespace).await?;
+    Ok(found.is_some_and(|it| says_so(it.annotations().get(SUSPEND_ANNOTATION))))
+}
+
+/// The last sample could not be asked, for a reason on the harness's own side.
+fn is_blind(invariant: &Invariant) -> bool {
+    board::verdict(invariant) == Some(VerdictName::Unknown) && board::holding(invariant) == Some("Unknown")
+}
+
+fn unsettled(status: &TicketStatus) -> Option<&Attempt> {
+    status.attempts.last().filter(|_| lifecycle::unsettled(status.phase))
+}
+
+async fn targets(context: &Context, ticket: &Ticket, status: &TicketStatus) -> Result<Vec<TargetState>, kube::Error> {
+    let namespace = ticket.namespace().unwrap_or_default();
+    let mut states = Vec::new();
+    if let Some(attempt) = unsettled(status) {
+        for action in &attempt.actions {
+            let object = context.executor.read(&namespace, &action.object.name).await?;
+            states.push(target_state(object.as_ref(), action, &ticket.name_any(), attempt.number));
+        }
+    }
+    Ok(states)
+}
+
+/// From when on the last attempt's change is in force in every pod.
+async fn in_force_from(
+    context: &Context,
+    namespace: &str,
+    status: &TicketStatus,
+) -> Result<Option<Timestamp>, kube::Error> {
+    let waiting = unsettled(status).filter(|it| status.phase == Phase::Verifying && it.in_force_at.is_none());
+    let Some(attempt) = waiting else { return Ok(None) };
+    let written_at = attempt.written_at.as_ref().map_or_else(Timestamp::now, |at| at.0);
+    for action in &attempt.actions {
+        if context.executor.is_mounted(namespace, &action.object.name).await? {
+            return Ok(written_at.checked_add(PROJECTION_LAG).ok());
+        }
+    }
+    Ok(Some(written_at))
+}
+
+async fn object_changed(context: &Context, namespace: &str, status: &TicketStatus) -> Result<bool, kube::Error> {
+    let proposal = status.proposal.as_ref().filter(|_| status.phase == Phase::AwaitingApproval);
+    for action in proposal.into_iter().flat_map(|proposal| &proposal.actions) {
+        let object = context.executor.read(namespace, &action.object.name).await?;
+        let version = object.as_ref().and_then(ResourceExt::resource_version);
+        if version.as_ref() != Some(&action.resource_version) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,204 @@
+//! What may be restored of one key, and why not the rest. Pure.
+
+use super::{Known, was_tried};
+use crate::agent::planner::{Briefing, Reverted};
+use crate::agent::policy::Edit;
+use crate::agent::tools::at;
+use crate::crd::ConfigEvidence;
+use crate::document::{self, Difference};
+use crate::history::Revision;
+use crate::redact;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+/// A change that was in force longer than this before the first breach did not cause it.
+const RECENT: SignedDuration = SignedDuration::from_mins(15);
+
+/// What may be done about one key.
+#[derive(Debug, Default)]
+pub(super) struct Judgement {
+    /// The change that restores what may be restored.
+    pub(super) edit: Option<Edit>,
+    /// Allowed values that differ from the good revision.
+    pub(super) findings: Vec<Finding>,
+    /// Other values that differ.
+    pub(super) outside: Vec<Finding>,
+    /// Why nothing is restored.
+    pub(super) obstacle: String,
+    /// A value came back after it was reverted once.
+    pub(super) contested: bool,
+}
+
+/// One value that differs from the good revision.
+#[derive(Debug, Clone)]
+pub(super) struct Finding {
+    name: String,
+    path: String,
+    good: String,
+    now: String,
+    by: Option<String>,
+    since: Option<Timestamp>,
+}
+
+impl Finding {
+    fn new(known: &Known, revision: &Revision, found: &Difference) -> Self {
+        let (good, now) = redact::sides(found);
+        let text = |side: Option<String>| side.unwrap_or_else(|| "absent".to_owned());
+        Self {
+            name: known.entry.name.clone(),
+            path: if found.path.is_empty() { known.entry.key.clone() } else { found.path.clone() },
+            good: text(good),
+            now: text(now),
+            by: revision.writers.get(&known.entry.key).map(|writer| writer.manager.clone()),
+            since: in_force_since(known, revision, &found.path),
+        }
+    }
+
+    /// Who changed what, when.
+    pub(super) fn cause(&self) -> String {
+        let Self { name, path, good, now, by, since } = self;
+        let by = by.as_deref().unwrap_or("somebody");
+        redact::line(&format!("{by} changed {path} of {name} from {good} to {now}{}", at(*since)), 512)
+    }
+
+    /// What is put back.
+    pub(super) fn restoration(&self) -> String {
+        format!("{} to {}", self.path, self.good)
+    }
+}
+
+/// Judges one key by what is known of it, by what it was when the ticket was opened, and by what happened before.
+pub(super) fn judge(known: &Known, opening: Option<&ConfigEvidence>, briefing: &Briefing) -> Judgement {
+    let entry = &known.entry;
+    let nothing = |obstacle: String| Judgement { obstacle, ..Judgement::default() };
+    let Some(revision) = &known.revision else {
+        return nothing(format!("ConfigMap {} does not exist", entry.name));
+    };
+    let Some(now) = revision.data.get(&entry.key) else {
+        return nothing(format!("ConfigMap {} has no key {}", entry.name, entry.key));
+    };
+    let Some(good) = known.good.as_ref().and_then(|good| good.data.get(&entry.key)) else {
+        return nothing(format!("no revision of {} is known under which everything held", entry.name));
+    };
+    let differences = match all_differences(good, now, entry.paths.is_empty()) {
+        Ok(differences) => differences,
+        Err(error) => {
+            return nothing(format!("{} of {} is {error}, and only paths of it may be changed", entry.key, entry.name));
+        }
+    };
+    let is_allowed = |found: &Difference| {
+        entry.paths.is_empty() || entry.paths.iter().any(|path| document::within(&found.path, path))
+    };
+    let (allowed, outside): (Vec<_>, Vec<_>) = differences.into_iter().partition(is_allowed);
+    let outside = outside.iter().map(|found| Finding::new(known, revision, found)).collect::<Vec<_>>();
+    if allowed.is_empty() {
+        let obstacle = if outside.is_empty() {
+            format!("{} of {} is as it was when everything held: the cause is elsewhere", entry.key, entry.name)
+        } else {
+            "what changed is outside the allow list, so that nothing may be written".to_owned()
+        };
+        return Judgement { outside, ..nothing(obstacle) };
+    }
+    restoration(known, opening, briefing, &allowed, (now, good), outside)
+}
+
+fn restoration(
+    known: &Known,
+    opening: Option<&ConfigEvidence>,
+    briefing: &Briefing,
+    allowed: &[Difference],
+    (now, good): (&str, &str),
+    outside: Vec<Finding>,
+) -> Judgement {
+    let mut judgement = Judgement { outside, ..Judgement::default() };
+    let Some(revision) = &known.revision else { return judgement };
+    let first_breach = briefing.ticket.spec.opening.first_breach_at.0;
+    let mut paths = Vec::new();
+    for found in allowed {
+        let finding = Finding::new(known, revision, found);
+        let obstacle = if changed_after_opening(opening, found, now) {
+            Some(format!("{} was changed after the ticket was opened, which is not undone", finding.path))
+        } else if finding.since.is_none_or(|since| first_breach.duration_since(since) > RECENT) {
+            Some(format!("{} was not changed shortly before the first breach, so that is not its cause", finding.path))
+        } else if let Some(before) = came_back(&briefing.reverted, &finding, briefing.good_after) {
+            judgement.contested = true;
+            Some(format!("{} came back after it was reverted by {}: it is contested", finding.path, before.ticket))
+        } else {
+            paths.push(found.path.clone());
+            None
+        };
+        judgement.findings.push(finding);
+        if let Some(obstacle) = obstacle {
+            judgement.obstacle = obstacle;
+        }
+    }
+    if paths.is_empty() || judgement.contested {
+        return judgement;
+    }
+    // A path of an empty allow list is the key as a whole.
+    let whole = known.entry.paths.is_empty();
+    let restored = document::restore(now, good, if whole { &[] } else { &paths });
+    let Ok(after) = restored else { return judgement };
+    let edit = Edit { name: known.entry.name.clone(), key: known.entry.key.clone(), before: now.to_owned(), after };
+    if was_tried(briefing, &edit) {
+        "the same change was tried and undone before".clone_into(&mut judgement.obstacle);
+    } else {
+        judgement.edit = Some(edit);
+    }
+    judgement
+}
+
+fn all_differences(good: &str, now: &str, whole: bool) -> Result<Vec<Difference>, document::NotJson> {
+    if whole {
+        let text = |text: &str| Some(Value::String(text.to_owned()));
+        let found = Difference { path: String::new(), before: text(good), after: text(now) };
+        return Ok(if good == now { Vec::new() } else { vec![found] });
+    }
+    Ok(document::differences(&document::parse(good)?, &document::parse(now)?))
+}
+
+/// Whether the value is another than when the ticket was opened. What the evidence does not show exactly is taken as
+/// changed, unless the whole key is still the same.
+fn changed_after_opening(opening: Option<&ConfigEvidence>, found: &Difference, now: &str) -> bool {
+    let Some(opening) = opening else { return true };
+    if opening.digest.as_deref() == Some(&document::digest(now)) {
+        return false;
+    }
+    let Some(path) = opening.target.paths.iter().find(|path| document::within(&found.path, path)) else { return true };
+    let at_opening = opening.values.iter().find(|it| it.path == *path).map(|it| it.value.clone());
+    let now = document::parse(now).ok().and_then(|now| now.pointer(path).map(|value| redact::value(path, value)));
+    let inexact = now.as_deref().is_some_and(|now| now == redact::MARKER || now.ends_with('…'));
+    at_opening != now || inexact
+}
+
+/// Since when the present value is in force: the first of the states that were seen with it in a row; if nothing before
+/// it was seen, when its writer wrote last.
+fn in_force_since(known: &Known, revision: &Revision, path: &str) -> Option<Timestamp> {
+    let value_in = |revision: &Revision| {
+        let text = revision.data.get(&known.entry.key)?;
+        if path.is_empty() {
+            return Some(Value::String(text.clone()));
+        }
+        document::parse(text).ok()?.pointer(path).cloned()
+    };
+    let now = value_in(revision);
+    let since = known.history.iter().rev().take_while(|it| value_in(it) == now).last();
+    match since {
+        Some(since) if !since.first => Some(since.seen_at),
+        Some(_) | None => revision.writers.get(&known.entry.key).and_then(|writer| writer.at),
+    }
+}
+
+/// The earlier repair that reverted this very value, if it came back before the restored revision had proven itself.
+fn came_back<'a>(reverted: &'a [Reverted], finding: &Finding, good_after: std::time::Duration) -> Option<&'a Reverted> {
+    let since = finding.since?;
+    let good_after = SignedDuration::try_from(good_after).ok()?;
+    reverted.iter().find(|it| {
+        let proven_at = it.settled_at.checked_add(good_after).unwrap_or(Timestamp::MAX);
+        it.name == finding.name
+            && it.path == finding.path
+            && it.value.as_deref().unwrap_or("absent") == finding.now
+            && it.written_at <= since
+            && since <= proven_at
+    })
+}

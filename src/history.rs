@@ -1,0 +1,191 @@
+//! What the ConfigMaps that repairs may touch contained, since when, and who wrote them.
+//!
+//! Touches the world in one way: a watch for each ConfigMap that somebody asked to follow.
+
+use crate::watch::{Change, ObjectKey, changes};
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch as signal;
+use tokio::task::AbortHandle;
+
+/// Revisions kept for each ConfigMap.
+const KEPT_REVISIONS: usize = 32;
+
+/// One state of a ConfigMap.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Revision {
+    /// The object's UID.
+    pub uid: String,
+    /// The object's resourceVersion.
+    pub resource_version: String,
+    /// Its `data`.
+    pub data: BTreeMap<String, String>,
+    /// When it was first seen here; for the first revision of all this is when the watch began.
+    pub seen_at: Timestamp,
+    /// It is the first that was seen: what was before, and since when this was so, is not known.
+    pub first: bool,
+    /// The last writer of each key.
+    pub writers: BTreeMap<String, Writer>,
+    /// The GitOps tool that manages the object, if one does.
+    pub managed_by: Option<&'static str>,
+}
+
+/// Who wrote a key last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writer {
+    /// The field manager.
+    pub manager: String,
+    /// When it wrote anything to this object last, to the second.
+    pub at: Option<Timestamp>,
+}
+
+impl Revision {
+    /// The state of a ConfigMap that was just read.
+    pub fn of(object: &ConfigMap, seen_at: Timestamp, first: bool) -> Self {
+        Self {
+            uid: object.uid().unwrap_or_default(),
+            resource_version: object.resource_version().unwrap_or_default(),
+            data: object.data.clone().unwrap_or_default(),
+            seen_at,
+            first,
+            writers: writers(object.managed_fields()),
+            managed_by: gitops_tool(object),
+        }
+    }
+}
+
+/// The last writer of each key in `data`, by managed fields.
+fn writers(entries: &[ManagedFieldsEntry]) -> BTreeMap<String, Writer> {
+    let mut writers: BTreeMap<String, Writer> = BTreeMap::new();
+    for entry in entries {
+        let Some(keys) = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:data")?.as_object()) else {
+            continue;
+        };
+        let writer = Writer {
+            manager: entry.manager.clone().unwrap_or_else(|| "unknown".to_owned()),
+            at: entry.time.as_ref().map(|time| time.0),
+        };
+        for key in keys.keys().filter_map(|key| key.strip_prefix("f:")) {
+            let known = writers.entry(key.to_owned()).or_insert_with(|| writer.clone());
+            if known.at < writer.at {
+                *known = writer.clone();
+            }
+        }
+    }
+    writers
+}
+
+/// The GitOps tool whose label or annotation the object carries.
+fn gitops_tool(object: &ConfigMap) -> Option<&'static str> {
+    let has = |key: &str| object.annotations().contains_key(key) || object.labels().contains_key(key);
+    if has("argocd.argoproj.io/tracking-id") || has("argocd.argoproj.io/instance") {
+        Some("Argo CD")
+    } else if has("kustomize.toolkit.fluxcd.io/name") || has("helm.toolkit.fluxcd.io/name") {
+        Some("Flux")
+    } else {
+        None
+    }
+}
+
+/// The states of the followed ConfigMaps. Cheap to clone; clones share all.
+#[derive(Clone)]
+pub struct ConfigHistory {
+    client: Client,
+    followed: Arc<Mutex<HashMap<ObjectKey, Followed>>>,
+    changed: signal::Sender<u64>,
+}
+
+struct Followed {
+    revisions: VecDeque<Arc<Revision>>,
+    watch: AbortHandle,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+impl ConfigHistory {
+    /// A history that follows nothing yet.
+    pub fn new(client: Client) -> Self {
+        Self { client, followed: Arc::default(), changed: signal::Sender::new(0) }
+    }
+
+    /// Follows exactly these ConfigMaps from now on; what was known of others is forgotten.
+    pub fn follow_only(&self, wanted: impl IntoIterator<Item = ObjectKey>) {
+        let mut followed = self.lock();
+        let mut before = std::mem::take(&mut *followed);
+        for key in wanted {
+            let entry = before.remove(&key).unwrap_or_else(|| self.begin(key.clone()));
+            followed.insert(key, entry);
+        }
+    }
+
+    /// The newest state that was seen; `None` while the object does not exist or was not seen yet.
+    pub fn latest(&self, key: &ObjectKey) -> Option<Arc<Revision>> {
+        self.lock().get(key)?.revisions.back().cloned()
+    }
+
+    /// The states that were seen, oldest first; at most 32.
+    pub fn revisions(&self, key: &ObjectKey) -> Vec<Arc<Revision>> {
+        self.lock().get(key).map(|followed| followed.revisions.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The state that was in force at `time`, if that was seen.
+    pub fn at(&self, key: &ObjectKey, time: Timestamp) -> Option<Arc<Revision>> {
+        self.lock().get(key)?.revisions.iter().rev().find(|revision| revision.seen_at <= time).cloned()
+    }
+
+    /// Is marked as changed whenever a followed ConfigMap changes.
+    pub fn subscribe(&self) -> signal::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn begin(&self, key: ObjectKey) -> Followed {
+        let api = Api::namespaced(self.client.clone(), &key.namespace);
+        let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
+        let mut stream = Box::pin(changes::<ConfigMap>(api, config));
+        let (history, followed_key) = (self.clone(), key);
+        let task = tokio::spawn(async move {
+            while let Some(change) = stream.next().await {
+                history.record(&followed_key, change);
+            }
+        });
+        Followed { revisions: VecDeque::new(), watch: task.abort_handle() }
+    }
+
+    fn record(&self, key: &ObjectKey, change: Change<ConfigMap>) {
+        {
+            let mut followed = self.lock();
+            let Some(entry) = followed.get_mut(key) else { return };
+            match change {
+                Change::Applied(object) => {
+                    let first = entry.revisions.is_empty();
+                    let revision = Revision::of(&object, Timestamp::now(), first);
+                    if entry.revisions.back().is_some_and(|last| last.resource_version == revision.resource_version) {
+                        return;
+                    }
+                    if entry.revisions.len() == KEPT_REVISIONS {
+                        entry.revisions.pop_front();
+                    }
+                    entry.revisions.push_back(Arc::new(revision));
+                }
+                Change::Deleted(_) => entry.revisions.clear(),
+                Change::Synced => return,
+            }
+        }
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, Followed>> {
+        // A panic while the lock was held cannot leave the map half changed in a way that matters.
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,228 @@
+//! The monitor's writes. They obey a decision and decide nothing themselves.
+
+use super::analyst;
+use super::decide::generation;
+use super::record::Record;
+use crate::crd::{
+    AttemptResult, Invariant, InvariantReference, InvariantStatus, Opening, Phase, Ticket, TicketSpec, TicketStatus,
+    UNSETTLED_FINALIZER,
+};
+use crate::history::ConfigHistory;
+use crate::lifecycle::{self, Effect, Event, Transition};
+use crate::{document, ledger, redact};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+use serde_json::json;
+
+/// The monitor's field manager.
+pub const FIELD_MANAGER: &str = "harness-monitor";
+
+/// The field manager of the agent's writes to targets: whatever another manager wrote, others wrote.
+const AGENT_FIELD_MANAGER: &str = "harness-agent";
+
+/// A write that was not done. All are tried again when the next sample or change comes.
+#[derive(Debug, thiserror::Error)]
+pub enum ActError {
+    /// The status of an invariant.
+    #[error("the status of invariant {name} cannot be written: {source}")]
+    WriteStatus {
+        /// The invariant.
+        name: String,
+        /// Why.
+        source: kube::Error,
+    },
+    /// A new ticket.
+    #[error("a ticket for invariant {name} cannot be opened: {source}")]
+    OpenTicket {
+        /// The invariant.
+        name: String,
+        /// Why.
+        source: kube::Error,
+    },
+    /// A change of a ticket.
+    #[error("ticket {name} cannot be changed: {source}")]
+    ChangeTicket {
+        /// The ticket.
+        name: String,
+        /// Why.
+        source: kube::Error,
+    },
+}
+
+impl ActError {
+    /// Somebody else wrote first: nothing is wrong, the next look decides again.
+    pub fn is_conflict(&self) -> bool {
+        let (Self::WriteStatus { source, .. } | Self::OpenTicket { source, .. } | Self::ChangeTicket { source, .. }) =
+            self;
+        ledger::is_conflict(source)
+    }
+}
+
+/// Writes the status of an invariant, which the monitor alone owns.
+pub async fn write_status(client: &Client, invariant: &Invariant, status: &InvariantStatus) -> Result<(), ActError> {
+    let name = invariant.name_any();
+    let api: Api<Invariant> = Api::namespaced(client.clone(), &invariant.namespace().unwrap_or_default());
+    let object = json!({
+        "apiVersion": "harness.dev/v1alpha1",
+        "kind": "Invariant",
+        // The UID keeps this from making a status for another invariant of the same name.
+        "metadata": { "name": name, "uid": invariant.uid() },
+        "status": status,
+    });
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch_status(&name, &parameters, &Patch::Apply(object))
+        .await
+        .map(|_| ())
+        .map_err(|source| ActError::WriteStatus { name, source })
+}
+
+/// Opens the ticket `INVARIANT-N`, with N not below `number`. An open ticket of the same invariant that has the name
+/// already is adopted: it was opened by a predecessor, or by ourselves before the answer was lost.
+pub async fn open_ticket(
+    client: &Client,
+    history: &ConfigHistory,
+    invariant: &Invariant,
+    record: &Record,
+    mut number: u32,
+) -> Result<Ticket, ActError> {
+    let failed = |source| ActError::OpenTicket { name: invariant.name_any(), source };
+    let api: Api<Ticket> = Api::namespaced(client.clone(), &invariant.namespace().unwrap_or_default());
+    let spec = ticket_spec(client, history, invariant, record).await;
+    let created = loop {
+        let name = format!("{}-{number}", invariant.name_any());
+        let ticket = Ticket {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                finalizers: Some(vec![UNSETTLED_FINALIZER.to_owned()]),
+                ..ObjectMeta::default()
+            },
+            spec: spec.clone(),
+            status: None,
+        };
+        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match api.create(&parameters, &ticket).await {
+            Ok(ticket) => break ticket,
+            Err(kube::Error::Api(response)) if response.is_already_exists() => {
+                if let Some(existing) = api.get_opt(&name).await.map_err(failed)?.filter(|it| adoptable(it, invariant))
+                {
+                    return Ok(existing);
+                }
+                number += 1;
+            }
+            Err(source) => return Err(failed(source)),
+        }
+    };
+    let transition =
+        Transition { phase: Phase::Open, reason: Some("ThresholdCrossed"), outcome: None, effect: Effect::None };
+    match write_transition(client, &created, transition, &created.spec.title.clone(), |_| ()).await {
+        Ok(ticket) => Ok(ticket),
+        // The agent was faster, or will be: an absent status is Open.
+        Err(error) if error.is_conflict() => Ok(created),
+        Err(error) => Err(error),
+    }
+}
+
+fn adoptable(ticket: &Ticket, invariant: &Invariant) -> bool {
+    let phase = ticket.status.as_ref().map_or(Phase::Open, |status| status.phase);
+    Some(&ticket.spec.invariant_ref.uid) == invariant.uid().as_ref() && !lifecycle::ended(phase)
+}
+
+async fn ticket_spec(client: &Client, history: &ConfigHistory, invariant: &Invariant, record: &Record) -> TicketSpec {
+    let now = Timestamp::now();
+    let last = record.last.as_ref();
+    TicketSpec {
+        invariant_ref: InvariantReference {
+            name: invariant.name_any(),
+            uid: invariant.uid().unwrap_or_default(),
+            generation: generation(invariant),
+        },
+        target_ref: invariant.spec.target_ref.clone(),
+        severity: invariant.spec.severity,
+        title: analyst::title(invariant, record),
+        query: invariant.spec.query.clone(),
+        condition: invariant.spec.condition.clone(),
+        opening: Opening {
+            first_breach_at: MicroTime(record.first_breach_at.unwrap_or(now)),
+            opened_at: MicroTime(now),
+            value: last.map(|last| last.value.clone()).unwrap_or_default(),
+            observed: last.map(|last| redact::line(&last.observed, 1024)).unwrap_or_default(),
+        },
+        evidence: Some(analyst::evidence(client, history, invariant, record).await),
+        approval: None,
+    }
+}
+
+/// Resolves a ticket whose invariant holds.
+pub async fn resolve_ticket(client: &Client, ticket: &Ticket, invariant: &Invariant) -> Result<Ticket, ActError> {
+    let status = ticket.status.clone().unwrap_or_default();
+    let made_for = status.proposal.as_ref().map(|proposal| proposal.invariant_generation);
+    let event = Event::Holds {
+        others_wrote: others_wrote(client, ticket).await,
+        invariant_edited: made_for.is_some_and(|made_for| made_for != generation(invariant)),
+    };
+    let transition = lifecycle::next(status.phase, event);
+    let message = format!("{} {} holds again", invariant.spec.query, invariant.spec.condition);
+    write_transition(client, ticket, transition, &message, |status| {
+        if let Some(attempt) = status.attempts.last_mut().filter(|it| it.result == AttemptResult::Unsettled) {
+            attempt.result = AttemptResult::Verified;
+            attempt.settled_at = Some(MicroTime(Timestamp::now()));
+        }
+    })
+    .await
+}
+
+/// Whether somebody other than the agent wrote to the ticket's configuration since it was opened.
+async fn others_wrote(client: &Client, ticket: &Ticket) -> bool {
+    let namespace = ticket.namespace().unwrap_or_default();
+    for evidence in ticket.spec.evidence.iter().flat_map(|evidence| &evidence.config) {
+        let now = analyst::read_config(client, &namespace, &evidence.target.name).await;
+        let text = now.as_ref().and_then(|revision| revision.data.get(&evidence.target.key));
+        let by_agent = now
+            .as_ref()
+            .and_then(|revision| revision.writers.get(&evidence.target.key))
+            .is_some_and(|writer| writer.manager == AGENT_FIELD_MANAGER);
+        if text.map(|text| document::digest(text)) != evidence.digest && !by_agent {
+            return true;
+        }
+    }
+    false
+}
+
+/// Lets go of a ticket that has no unsettled attempt.
+pub async fn remove_finalizer(client: &Client, ticket: &Ticket) -> Result<(), ActError> {
+    let failed = |source| ActError::ChangeTicket { name: ticket.name_any(), source };
+    let api: Api<Ticket> = Api::namespaced(client.clone(), &ticket.namespace().unwrap_or_default());
+    let kept: Vec<_> = ticket.finalizers().iter().filter(|it| *it != UNSETTLED_FINALIZER).collect();
+    let patch = json!([
+        { "op": "test", "path": "/metadata/resourceVersion", "value": ticket.resource_version() },
+        { "op": "replace", "path": "/metadata/finalizers", "value": kept },
+    ]);
+    let patch: Patch<()> =
+        Patch::Json(serde_json::from_value(patch).map_err(|error| failed(kube::Error::SerdeError(error)))?);
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    api.patch(&ticket.name_any(), &parameters, &patch).await.map(|_| ()).map_err(failed)
+}
+
+/// Deletes a ticket whose time is over, if it is still the one that was looked at.
+pub async fn delete_ticket(client: &Client, ticket: &Ticket) -> Result<(), ActError> {
+    let api: Api<Ticket> = Api::namespaced(client.clone(), &ticket.namespace().unwrap_or_default());
+    let preconditions = kube::api::Preconditions { uid: ticket.uid(), resource_version: ticket.resource_version() };
+    let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    let name = ticket.name_any();
+    api.delete(&name, &parameters).await.map(|_| ()).map_err(|source| ActError::ChangeTicket { name, source })
+}
+
+/// Writes a transition into a ticket's status.
+async fn write_transition(
+    client: &Client,
+    ticket: &Ticket,
+    transition: Transition,
+    message: &str,
+    edit: impl FnOnce(&mut TicketStatus),
+) -> Result<Ticket, ActError> {
+    ledger::record(client, FIELD_MANAGER, ticket, transition, message, edit)
+        .await
+        .map_err(|source| ActError::ChangeTicket { name: ticket.name_any(), source })
+}

@@ -1,0 +1,251 @@
+//! What follows from what the monitor knows of one invariant. Pure: no client, no clock.
+
+use super::record::{Counting, Record};
+use crate::crd::{AttemptResult, Invariant, InvariantStatus, Phase, Ticket, VerdictName, reason, set_condition, type_};
+use crate::lifecycle;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
+use kube::ResourceExt;
+
+/// Why a query or a condition was not understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// A reason of the Accepted condition.
+    pub reason: &'static str,
+    /// Where, what was found and what was expected.
+    pub message: String,
+}
+
+/// What the monitor knows of one invariant.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// The invariant.
+    pub invariant: &'a Invariant,
+    /// Why it cannot be asked, if it cannot.
+    pub rejection: Option<&'a Rejection>,
+    /// Its samples.
+    pub record: &'a Record,
+    /// The status that was written last.
+    pub before: &'a InvariantStatus,
+    /// Names of the invariants that it depends on and that are broken.
+    pub broken_dependencies: &'a [String],
+    /// Its open ticket.
+    pub ticket: Option<&'a Ticket>,
+    /// Every guard of the ticket's attempt holds.
+    pub guards_hold: bool,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// The status as it should be.
+    pub status: InvariantStatus,
+    /// What to do about the ticket.
+    pub ticket: TicketAction,
+}
+
+/// What to do about the ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TicketAction {
+    /// Nothing.
+    Leave,
+    /// Open one.
+    Open,
+    /// Resolve the open one.
+    Resolve,
+}
+
+/// What follows.
+pub fn decide(input: &Input, now: Timestamp) -> Decision {
+    let holding = holding(input);
+    Decision { status: status(input, holding, now), ticket: ticket_action(input, now) }
+}
+
+/// From where on holds count, by the phase of the open ticket.
+pub fn counting(ticket: Option<&Ticket>) -> Counting {
+    let Some(ticket) = ticket else { return Counting::Nothing };
+    let uid = ticket.uid().unwrap_or_default();
+    let status = ticket.status.as_ref();
+    match status.map_or(Phase::Open, |status| status.phase) {
+        Phase::Open | Phase::Diagnosing | Phase::AwaitingApproval => Counting::Unchanged { ticket: uid },
+        Phase::Escalated => Counting::Escalated { ticket: uid },
+        Phase::Verifying => match status.and_then(|status| status.attempts.last()) {
+            Some(attempt) if attempt.in_force_at.is_some() && attempt.result == AttemptResult::Unsettled => {
+                Counting::Attempt { ticket: uid, number: attempt.number }
+            }
+            Some(_) | None => Counting::Nothing,
+        },
+        Phase::Repairing | Phase::RollingBack | Phase::Resolved | Phase::Cancelled => Counting::Nothing,
+    }
+}
+
+/// Whether it holds by its thresholds; `None`: not known.
+fn holding(input: &Input) -> Option<bool> {
+    let spec = &input.invariant.spec;
+    let last = input.record.last.as_ref()?;
+    if last.verdict == VerdictName::Unknown && spec.no_data == crate::crd::NoData::Unknown {
+        return None;
+    }
+    if input.record.holds >= spec.success_threshold {
+        return Some(true);
+    }
+    if input.record.breaches >= spec.failure_threshold {
+        return Some(false);
+    }
+    // Between the thresholds it stays what it was, as long as that was about this generation.
+    if input.before.observed_generation != generation(input.invariant) {
+        return None;
+    }
+    match condition_status(input.before, type_::HOLDING) {
+        Some("True") => Some(true),
+        Some("False") => Some(false),
+        _ => None,
+    }
+}
+
+fn ticket_action(input: &Input, now: Timestamp) -> TicketAction {
+    let spec = &input.invariant.spec;
+    if input.rejection.is_some() {
+        return TicketAction::Leave;
+    }
+    match input.ticket {
+        None => {
+            let crossed = input.record.breaches >= spec.failure_threshold;
+            let may_open = !spec.suspend && input.broken_dependencies.is_empty();
+            if crossed && may_open { TicketAction::Open } else { TicketAction::Leave }
+        }
+        Some(ticket) => {
+            if may_resolve(input, ticket, now) {
+                TicketAction::Resolve
+            } else {
+                TicketAction::Leave
+            }
+        }
+    }
+}
+
+fn may_resolve(input: &Input, ticket: &Ticket, now: Timestamp) -> bool {
+    let spec = &input.invariant.spec;
+    let phase = ticket.status.as_ref().map_or(Phase::Open, |status| status.phase);
+    let (holds, since) = input.record.ticket_holds();
+    if lifecycle::ended(phase) || holds < spec.success_threshold {
+        return false;
+    }
+    match counting(Some(ticket)) {
+        Counting::Nothing => false,
+        Counting::Unchanged { .. } | Counting::Escalated { .. } => true,
+        Counting::Attempt { .. } => {
+            let window = SignedDuration::try_from(std::time::Duration::from(spec.remediation.stabilization_window))
+                .unwrap_or(SignedDuration::MAX);
+            input.guards_hold && since.is_some_and(|since| now.duration_since(since) >= window)
+        }
+    }
+}
+
+fn status(input: &Input, holding: Option<bool>, now: Timestamp) -> InvariantStatus {
+    let generation = generation(input.invariant);
+    let mut status = InvariantStatus {
+        observed_generation: generation,
+        conditions: input.before.conditions.clone(),
+        value: input.record.last.as_ref().map(|last| last.value.clone()),
+        verdict: input.record.last.as_ref().map(|last| last.verdict),
+        held_since: input.record.held_since.map(MicroTime),
+        held_generation: if holding == Some(true) { generation } else { input.before.held_generation },
+        ticket: input.ticket.map(ResourceExt::name_any),
+        recent_samples: input.record.recent.iter().cloned().collect(),
+    };
+    let mut set = |type_: &str, status_value: &str, reason: &str, message: &str| {
+        let condition = Condition {
+            type_: type_.to_owned(),
+            status: status_value.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            last_transition_time: Time(now),
+            observed_generation: Some(generation),
+        };
+        set_condition(&mut status.conditions, condition);
+    };
+    match input.rejection {
+        Some(rejection) => {
+            set(type_::ACCEPTED, "False", rejection.reason, &rejection.message);
+            set(type_::HOLDING, "Unknown", rejection.reason, "the invariant is not accepted, so it is not checked");
+        }
+        None => {
+            set(type_::ACCEPTED, "True", reason::PARSED, "query and condition are understood");
+            let (value, why) = holding_condition(input, holding);
+            set(type_::HOLDING, value, &why, &holding_message(input));
+        }
+    }
+    if !input.invariant.spec.depends_on.is_empty() {
+        if input.broken_dependencies.is_empty() || input.record.breaches == 0 {
+            set(type_::HELD_BACK, "False", reason::NO_DEPENDENCY_BROKEN, "");
+        } else {
+            let names = input.broken_dependencies.join(", ");
+            set(type_::HELD_BACK, "True", reason::DEPENDENCY_BROKEN, &format!("broken too: {names}"));
+        }
+    }
+    status
+}
+
+fn holding_condition(input: &Input, holding: Option<bool>) -> (&'static str, String) {
+    if input.invariant.spec.suspend {
+        return ("Unknown", reason::SUSPENDED.to_owned());
+    }
+    match holding {
+        Some(true) => ("True", reason::CONDITION_MET.to_owned()),
+        Some(false) => ("False", breach_reason(input)),
+        None => match input.record.last.as_ref() {
+            // The reason of a blind sample stands where its value would.
+            Some(last) if last.verdict == VerdictName::Unknown => ("Unknown", last.value.clone()),
+            Some(_) | None => ("Unknown", reason::TOO_FEW_SAMPLES.to_owned()),
+        },
+    }
+}
+
+/// `ConditionNotMet`, or the reason why the target could not be reached, which stands where the value would.
+fn breach_reason(input: &Input) -> String {
+    let value = input.record.last.as_ref().map_or("", |last| last.value.as_str());
+    let is_reason = value.starts_with(|c: char| c.is_ascii_uppercase()) && value.chars().all(char::is_alphanumeric);
+    if is_reason { value.to_owned() } else { reason::CONDITION_NOT_MET.to_owned() }
+}
+
+fn holding_message(input: &Input) -> String {
+    if input.invariant.spec.suspend {
+        return "spec.suspend is set: it is not checked".to_owned();
+    }
+    let spec = &input.invariant.spec;
+    match input.record.last.as_ref() {
+        // Only what the verdict depends on, so that a changing value alone is no reason to write.
+        Some(last) if last.verdict == VerdictName::Holds => format!("{} {}", spec.query, spec.condition),
+        Some(last) => last.observed.clone(),
+        None => "not asked yet".to_owned(),
+    }
+}
+
+/// Whether the change from `before` to `after` must be written now; otherwise it waits for the next refresh.
+pub fn significant(before: &InvariantStatus, after: &InvariantStatus) -> bool {
+    let conditions = |status: &InvariantStatus| -> Vec<(String, String, String)> {
+        let mut list: Vec<_> = status
+            .conditions
+            .iter()
+            .map(|condition| (condition.type_.clone(), condition.status.clone(), condition.reason.clone()))
+            .collect();
+        list.sort();
+        list
+    };
+    before.observed_generation != after.observed_generation
+        || before.held_generation != after.held_generation
+        || before.ticket != after.ticket
+        || before.verdict != after.verdict
+        || before.held_since != after.held_since
+        || conditions(before) != conditions(after)
+}
+
+fn condition_status<'a>(status: &'a InvariantStatus, type_: &str) -> Option<&'a str> {
+    status.conditions.iter().find(|condition| condition.type_ == type_).map(|condition| condition.status.as_str())
+}
+
+/// The generation of an object's spec.
+pub fn generation(object: &impl ResourceExt) -> i64 {
+    object.meta().generation.unwrap_or_default()
+}

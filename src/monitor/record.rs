@@ -1,0 +1,164 @@
+//! What the monitor remembers of one invariant: its last samples and the rows of breaches and holds.
+//! Pure: samples go in, counts come out.
+
+use crate::crd::{NoData, RecentSample, VerdictName};
+use jiff::Timestamp;
+use std::collections::VecDeque;
+
+/// Samples kept, and shown in the status.
+const KEPT_SAMPLES: usize = 30;
+
+/// One judged sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// When the question was asked.
+    pub started_at: Timestamp,
+    /// What the answer meant.
+    pub verdict: VerdictName,
+    /// The value, or the reason why there is none; redacted.
+    pub value: String,
+    /// What was observed, in a sentence; redacted.
+    pub observed: String,
+    /// The start of the answer's body, if there was one; redacted.
+    pub body: Option<String>,
+    /// How long it took, in milliseconds, rounded up.
+    pub latency_milliseconds: u32,
+}
+
+/// From where on holds count for a ticket. A change of it starts the count anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Counting {
+    /// There is no ticket, or none that may resolve now.
+    Nothing,
+    /// A ticket that nothing was changed for.
+    Unchanged {
+        /// Its UID.
+        ticket: String,
+    },
+    /// A ticket whose attempt is in force.
+    Attempt {
+        /// Its UID.
+        ticket: String,
+        /// The attempt's number.
+        number: u32,
+    },
+    /// A ticket that waits for a person.
+    Escalated {
+        /// Its UID.
+        ticket: String,
+    },
+}
+
+/// The rows and the last samples of one invariant.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Consecutive breaches; samples without an answer neither count nor interrupt.
+    pub breaches: u32,
+    /// Consecutive holds, likewise.
+    pub holds: u32,
+    /// When the first breach of the present row was seen.
+    pub first_breach_at: Option<Timestamp>,
+    /// Since when every sample held.
+    pub held_since: Option<Timestamp>,
+    /// When it was last seen to hold.
+    pub last_held_at: Option<Timestamp>,
+    /// The last sample.
+    pub last: Option<Judged>,
+    /// The last samples, oldest first.
+    pub recent: VecDeque<RecentSample>,
+    counting: Counting,
+    counting_since: Timestamp,
+    ticket_holds: u32,
+    ticket_held_since: Option<Timestamp>,
+}
+
+impl Record {
+    /// Nothing is known yet.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            breaches: 0,
+            holds: 0,
+            first_breach_at: None,
+            held_since: None,
+            last_held_at: None,
+            last: None,
+            recent: VecDeque::new(),
+            counting: Counting::Nothing,
+            counting_since: now,
+            ticket_holds: 0,
+            ticket_held_since: None,
+        }
+    }
+
+    /// Adds a sample.
+    pub fn add(&mut self, sample: Judged, no_data: NoData) {
+        let counts_as = match (sample.verdict, no_data) {
+            (VerdictName::Unknown, NoData::Violated) => VerdictName::Breached,
+            (VerdictName::Unknown, NoData::Holding) => VerdictName::Holds,
+            (verdict, _) => verdict,
+        };
+        match counts_as {
+            VerdictName::Holds => self.hold(sample.started_at),
+            VerdictName::Breached => self.breach(sample.started_at),
+            VerdictName::Unknown => self.held_since = None,
+        }
+        if self.recent.len() == KEPT_SAMPLES {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(sample.to_recent());
+        self.last = Some(sample);
+    }
+
+    fn hold(&mut self, at: Timestamp) {
+        self.breaches = 0;
+        self.first_breach_at = None;
+        self.holds = self.holds.saturating_add(1);
+        self.held_since.get_or_insert(at);
+        self.last_held_at = Some(at);
+        if self.counting != Counting::Nothing && at >= self.counting_since {
+            self.ticket_holds = self.ticket_holds.saturating_add(1);
+            self.ticket_held_since.get_or_insert(at);
+        }
+    }
+
+    fn breach(&mut self, at: Timestamp) {
+        self.holds = 0;
+        self.held_since = None;
+        self.breaches = self.breaches.saturating_add(1);
+        self.first_breach_at.get_or_insert(at);
+        self.ticket_holds = 0;
+        self.ticket_held_since = None;
+    }
+
+    /// Says for what holds count from `now` on. Samples that were asked before do not count for it.
+    pub fn count_for(&mut self, counting: Counting, now: Timestamp) {
+        if self.counting != counting {
+            self.counting = counting;
+            self.counting_since = now;
+            self.ticket_holds = 0;
+            self.ticket_held_since = None;
+        }
+    }
+
+    /// Breaches are counted anew: what the invariant depends on has only just recovered.
+    pub fn restart_breaches(&mut self) {
+        self.breaches = 0;
+        self.first_breach_at = None;
+    }
+
+    /// Holds that count for the ticket, and since when they go on.
+    pub fn ticket_holds(&self) -> (u32, Option<Timestamp>) {
+        (self.ticket_holds, self.ticket_held_since)
+    }
+}
+
+impl Judged {
+    fn to_recent(&self) -> RecentSample {
+        RecentSample {
+            at: k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(self.started_at),
+            verdict: self.verdict,
+            value: self.value.clone(),
+            latency_milliseconds: self.latency_milliseconds,
+        }
+    }
+}

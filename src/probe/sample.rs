@@ -1,0 +1,200 @@
+//! What came of a question, and what it means.
+
+use super::condition::Condition;
+use crate::redact;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// One question asked once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// When it was asked.
+    pub started_at: Timestamp,
+    /// How long the answer took, or the failure to get one.
+    pub took: Duration,
+    /// What came of it.
+    pub observation: Observation,
+}
+
+/// What came of a question.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Observation {
+    /// The target answered.
+    Measured(Measurement),
+    /// The target could not be reached or did not answer properly: a breach by itself.
+    Failed(Failure),
+    /// It could not be asked, for a reason on the harness's own side.
+    Unknown(Blindness),
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurement {
+    /// What the query asks for.
+    pub value: Value,
+    /// The status code.
+    pub status: Option<u16>,
+    /// The time until the whole answer was there.
+    pub latency: Duration,
+    /// The start of the body: at most 64 KiB, with what is no UTF-8 replaced.
+    pub body: String,
+    /// Labels of the value; HTTP has none.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A number.
+    Number(f64),
+    /// A text.
+    Text(String),
+    /// True or false.
+    Boolean(bool),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) if number.fract() == 0.0 => write!(f, "{number}"),
+            Self::Number(number) => write!(f, "{number:.1}"),
+            Self::Text(text) => f.write_str(text),
+            Self::Boolean(boolean) => write!(f, "{boolean}"),
+        }
+    }
+}
+
+/// Why a target gave no proper answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// In one word.
+    pub reason: FailureReason,
+    /// In a sentence; at most 256 characters.
+    pub message: String,
+}
+
+impl Failure {
+    pub(super) fn new(reason: FailureReason, message: &str) -> Self {
+        Self { reason, message: redact::line(message, 256) }
+    }
+}
+
+/// Why a target gave no proper answer, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureReason {
+    /// Nobody listens there.
+    ConnectionRefused,
+    /// The connection was cut.
+    ConnectionReset,
+    /// No whole answer within the timeout.
+    TimedOut,
+    /// No TLS connection could be made, or the certificate is not trusted.
+    TlsFailure,
+    /// The name does not exist.
+    NameNotFound,
+    /// There is no way to the address.
+    Unreachable,
+    /// The answer is no HTTP.
+    ProtocolError,
+}
+
+impl fmt::Display for FailureReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The names of the variants are the words that users see.
+        write!(f, "{self:?}")
+    }
+}
+
+/// Why a question could not be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blindness {
+    /// In one word.
+    pub reason: BlindnessReason,
+    /// In a sentence; at most 256 characters.
+    pub message: String,
+}
+
+impl Blindness {
+    pub(super) fn new(reason: BlindnessReason, message: &str) -> Self {
+        Self { reason, message: redact::line(message, 256) }
+    }
+}
+
+/// Why a question could not be asked, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BlindnessReason {
+    /// The egress policy forbids the address.
+    EgressDenied,
+    /// The name server does not answer.
+    ResolverUnavailable,
+    /// The condition cannot be evaluated.
+    ConditionError,
+    /// This process or host ran out of something.
+    OwnResources,
+}
+
+impl fmt::Display for BlindnessReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// What a sample means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The condition is met.
+    Holds,
+    /// It is not, or the target gave no proper answer.
+    Breached,
+    /// It could not be asked.
+    Unknown,
+}
+
+/// What a sample means, for people too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// What it means.
+    pub verdict: Verdict,
+    /// The value, or the reason why there is none.
+    pub value: String,
+    /// A sentence.
+    pub explanation: String,
+}
+
+/// What a sample means under a condition. Pure.
+pub fn judge(sample: &Sample, condition: &Condition) -> Judgement {
+    match &sample.observation {
+        Observation::Measured(measurement) => {
+            let value = measurement.value.to_string();
+            match condition.judge(measurement) {
+                Ok(true) => Judgement {
+                    verdict: Verdict::Holds,
+                    explanation: format!("the value is {value}; the condition {condition} is met"),
+                    value,
+                },
+                Ok(false) => Judgement {
+                    verdict: Verdict::Breached,
+                    explanation: format!("the value is {value}, expected {condition}"),
+                    value,
+                },
+                Err(blindness) => unknown(&blindness),
+            }
+        }
+        Observation::Failed(failure) => Judgement {
+            verdict: Verdict::Breached,
+            value: failure.reason.to_string(),
+            explanation: format!("{}: {}", failure.reason, failure.message),
+        },
+        Observation::Unknown(blindness) => unknown(blindness),
+    }
+}
+
+fn unknown(blindness: &Blindness) -> Judgement {
+    Judgement {
+        verdict: Verdict::Unknown,
+        value: blindness.reason.to_string(),
+        explanation: format!("{}: {}", blindness.reason, blindness.message),
+    }
+}
