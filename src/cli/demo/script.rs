@@ -4,7 +4,8 @@
 //! the cluster, each with a deadline, and never for time to pass.
 
 use super::report::{Incident, seconds_between};
-use super::situation::{KNOWN_GOOD_LABEL, OBJECT_LABEL, Situation, phase};
+use super::situation::{Situation, phase};
+use crate::agent::baseline::{KNOWN_GOOD_LABEL, OBJECT_LABEL};
 use crate::crd::{Outcome, Phase, Ticket};
 use crate::injection::{ConfigKey, InjectionError, Written, inject};
 use crate::samples::{HEALTHY, LATENCY};

@@ -1,5 +1,6 @@
 //! What the script knows of the cluster, and what it concludes from it. Pure.
 
+use crate::agent::baseline::{KNOWN_GOOD_LABEL, OBJECT_LABEL};
 use crate::crd::{Invariant, Phase, Ticket, type_};
 use crate::lifecycle::ended;
 use crate::tui::model::Event;
@@ -9,11 +10,6 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use serde_json::Value;
 use std::collections::BTreeMap;
-
-/// The label of revisions under which everything held.
-pub const KNOWN_GOOD_LABEL: &str = "harness.dev/known-good";
-/// The label of revisions that says whose they are: the name of the ConfigMap.
-pub const OBJECT_LABEL: &str = "harness.dev/object";
 
 /// The objects of the demo's namespace, by name.
 #[derive(Debug, Clone, Default)]

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be prepared has failed")]
 
 use crate::screen::{config_key, holding, set_status, ticket};
-use harness::cli::demo::situation::{KNOWN_GOOD_LABEL, OBJECT_LABEL};
+use harness::agent::baseline::{KNOWN_GOOD_LABEL, OBJECT_LABEL};
 use harness::crd::{Invariant, Ticket};
 use harness::injection::inject;
 use harness::samples::{CONFIG_KEY, CONFIG_NAME, HEALTHY, LATENCY};
