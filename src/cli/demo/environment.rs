@@ -159,7 +159,7 @@ async fn install(client: &Client, port: u16) -> Result<(), Failure> {
     ensure_namespace(client, NAMESPACE).await?;
     ensure_config_map(client, NAMESPACE).await?;
     // A cluster that is not the demo's own may still have the fault of an earlier run.
-    inject(client, &config_key(), &Fault::Heal).await?;
+    inject(client, &config_key(), &[Fault::Heal]).await?;
     install_invariants(client, NAMESPACE, port, Overwrite::Yes).await?;
     Ok(())
 }

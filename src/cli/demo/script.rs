@@ -146,7 +146,7 @@ impl<'a> Player<'a> {
     pub async fn play(&mut self, scene: &Scene) -> Result<Incident, ScriptError> {
         let known = self.situation.ticket_names();
         (self.tell)(&format!("injecting the fault {:?}: it breaks {}", scene.name, scene.breaks));
-        let written = inject(&self.client, &self.config, &scene.fault).await?;
+        let written = inject(&self.client, &self.config, std::slice::from_ref(&scene.fault)).await?;
         let name = self
             .until(&format!("a ticket about {}", scene.breaks), self.deadlines.detection, |situation| {
                 situation.new_ticket(scene.breaks, &known).map(ResourceExt::name_any)
@@ -176,7 +176,7 @@ impl<'a> Player<'a> {
     /// Takes the fault back, as a person would, and waits for the ticket's end.
     async fn undo(&mut self, ticket: &str) -> Result<(), ScriptError> {
         (self.tell)("undoing the fault, as a person would");
-        inject(&self.client, &self.config, &Fault::Heal).await?;
+        inject(&self.client, &self.config, &[Fault::Heal]).await?;
         self.until(&format!("ticket {ticket} to be resolved"), self.deadlines.ending, |situation| {
             situation.ticket(ticket).filter(|ticket| phase(ticket) == Phase::Resolved).map(|_| ())
         })

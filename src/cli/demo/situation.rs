@@ -162,7 +162,9 @@ mod tests {
 
     fn situation(events: &[Event]) -> Situation {
         let mut situation = Situation::default();
-        events.iter().for_each(|event| situation.apply(event));
+        for event in events {
+            situation.apply(event);
+        }
         situation
     }
 

@@ -52,7 +52,7 @@ impl Puppet {
     async fn repair(&self, name: &str, invariant: &str, broken: fn(&Value) -> bool) {
         self.config_until(broken).await;
         self.open(name, invariant).await;
-        inject(&self.client, &config_key(&self.namespace), &Fault::Heal).await.unwrap();
+        inject(&self.client, &config_key(&self.namespace), &[Fault::Heal]).await.unwrap();
         let now = Timestamp::now().to_string();
         let attempt = json!({
             "number": 1, "planner": "LastKnownGood", "hash": "h", "actions": [], "intendedAt": now, "writtenAt": now,
