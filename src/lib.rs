@@ -33,5 +33,6 @@ pub mod probe;
 pub mod redact;
 pub mod samples;
 pub mod service;
+pub mod telemetry;
 pub mod tui;
 pub mod watch;

@@ -1,5 +1,8 @@
 //! What follows from what was observed of one incident. Pure: no client, no clock.
 
+#[cfg(test)]
+mod tests;
+
 use super::executor::TargetState;
 use crate::crd::{Approval, ApprovalDecision, Invariant, RETRY_ANNOTATION, Ticket, TicketStatus};
 use crate::crd::{Attempt, AttemptResult, Outcome, Phase};

@@ -81,14 +81,14 @@ fn unsettled(status: &TicketStatus) -> Option<&Attempt> {
 
 async fn targets(context: &Context, ticket: &Ticket, status: &TicketStatus) -> Result<Vec<TargetState>, kube::Error> {
     let namespace = ticket.namespace().unwrap_or_default();
-    let mut states = Vec::new();
+    let mut found = Vec::new();
     if let Some(attempt) = unsettled(status) {
         for action in &attempt.actions {
             let object = context.executor.read(&namespace, &action.object.name).await?;
-            states.push(target_state(object.as_ref(), action, &ticket.name_any(), attempt.number));
+            found.push(target_state(object.as_ref(), action, &ticket.name_any(), attempt.number));
         }
     }
-    Ok(states)
+    Ok(found)
 }
 
 /// From when on the last attempt's change is in force in every pod.
