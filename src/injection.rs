@@ -1,9 +1,7 @@
 //! Writes a fault into the configuration of the demo's service, through the API: as a person with `kubectl edit`
 //! would, and told apart from the harness's own repairs by its field manager.
 
-pub mod fault;
-
-use fault::{ChaosError, Fault, apply};
+use crate::service::chaos::{ChaosError, Fault, apply};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};

@@ -2,9 +2,9 @@
 
 use super::Failure;
 use super::connection::Connection;
-use crate::injection::fault::Fault;
 use crate::injection::{ConfigKey, FIELD_MANAGER, inject};
 use crate::samples::{CONFIG_KEY, CONFIG_NAME};
+use crate::service::chaos::Fault;
 use std::io::Write;
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 //! What a key means.
 
 use super::model::{ConfigState, Service};
-use crate::injection::fault::Fault;
+use crate::service::chaos::Fault;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 /// How late Z makes the service, in milliseconds.

@@ -8,10 +8,10 @@ use crate::cli::install::{Overwrite, ensure_config_map, ensure_namespace, instal
 use crate::cli::part::{Part, serve};
 use crate::cluster::control_plane::ControlPlane;
 use crate::cluster::control_plane::assets::Assets;
-use crate::injection::fault::Fault;
 use crate::injection::{ConfigKey, inject};
 use crate::operator::{self, OperatorSettings};
 use crate::samples::{CONFIG_KEY, CONFIG_NAME};
+use crate::service::chaos::Fault;
 use crate::service::{self, Service};
 use crate::tui::model::Cluster;
 use kube::Client;

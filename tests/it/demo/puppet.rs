@@ -4,9 +4,9 @@
 use crate::screen::{config_key, holding, set_status, ticket};
 use harness::agent::baseline::{KNOWN_GOOD_LABEL, OBJECT_LABEL};
 use harness::crd::{Invariant, Ticket};
-use harness::injection::fault::Fault;
 use harness::injection::inject;
 use harness::samples::{CONFIG_KEY, CONFIG_NAME, HEALTHY, LATENCY};
+use harness::service::chaos::Fault;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::ConfigMap;
