@@ -76,6 +76,7 @@ pub struct Context {
     pub(crate) settings: Settings,
     pub(crate) executor: Executor,
     pub(crate) tools: Tools,
+    pub(crate) prober: Arc<Prober>,
     pub(crate) planners: Vec<Arc<dyn Planner>>,
     pub(crate) claims: Claims,
     pub(crate) board: Board,
@@ -99,6 +100,7 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
     let context = Arc::new(Context {
         executor: Executor::new(client.clone()),
         tools: Tools::new(client.clone(), history.clone(), Arc::clone(&prober)),
+        prober,
         planners: vec![Arc::new(LastKnownGood)],
         claims: Claims::default(),
         board: Board::default(),
@@ -109,7 +111,6 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
     let mut dispatcher = Dispatcher {
         context,
         history,
-        prober,
         runs: Runs::default(),
         learned: HashMap::new(),
         incidents: JoinSet::new(),
@@ -138,7 +139,6 @@ struct Synced {
 struct Dispatcher {
     context: Arc<Context>,
     history: ConfigHistory,
-    prober: Arc<Prober>,
     runs: Runs,
     /// The resourceVersion of each ConfigMap that was found to be good last.
     learned: HashMap<ObjectKey, String>,
@@ -302,7 +302,7 @@ impl Dispatcher {
         group: &[Arc<Invariant>],
         now: Timestamp,
     ) -> bool {
-        let holds = baseline::holds_now(&self.prober, group).await;
+        let holds = baseline::holds_now(&self.context.prober, group).await;
         if !holds || self.history.latest(config).as_ref() != Some(revision) {
             return false;
         }

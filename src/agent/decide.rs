@@ -10,6 +10,7 @@ use crate::lifecycle::{self, Event, Holdup};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An incident as it was seen.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct Facts {
     pub suspended: bool,
     /// Invariants that this one depends on and that are broken.
     pub broken_dependencies: Vec<String>,
+    /// It waited for another ticket's repair, and by the agent's own look it holds since.
+    pub answers_well: bool,
     /// An earlier attempt failed too recently; until when.
     pub cooldown_until: Option<Timestamp>,
     /// What became of the targets of the last attempt, in the order of its actions.
@@ -130,6 +133,11 @@ fn in_open(observed: &Observed, status: &TicketStatus, invariant: &Invariant, no
         Some(until) if until > now => {
             let message = format!("an earlier attempt failed; the next one begins at {until:.0}");
             hold(status, Event::HeldUp(Holdup::CoolingDown), message, Some(until))
+        }
+        Some(_) | None if facts.answers_well => {
+            let message = "it answers well since another ticket's repair; the monitor decides".to_owned();
+            let pause = signed(Duration::from(invariant.spec.interval) + Duration::from(invariant.spec.timeout));
+            hold(status, Event::HeldUp(Holdup::AwaitingVerdict), message, now.checked_add(pause).ok())
         }
         Some(_) | None => Step::Claim,
     }
@@ -288,6 +296,6 @@ pub fn cooldown_until<'a>(attempts: impl Iterator<Item = &'a Attempt>, invariant
     failed.filter_map(|it| it.settled_at.as_ref()?.0.checked_add(cooldown).ok()).max()
 }
 
-fn signed(duration: std::time::Duration) -> SignedDuration {
+fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }

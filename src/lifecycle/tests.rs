@@ -46,7 +46,10 @@ fn every_event() -> Vec<Event> {
         events.push(Event::PolicyRefused { refusals: count });
         events.push(Event::PreconditionFailed { conflicts: count });
     }
-    events.extend([Holdup::WaitingForTarget, Holdup::CoolingDown, Holdup::DependencyBroken].map(Event::HeldUp));
+    events.extend(
+        [Holdup::WaitingForTarget, Holdup::CoolingDown, Holdup::DependencyBroken, Holdup::AwaitingVerdict]
+            .map(Event::HeldUp),
+    );
     events.extend([Leave::Granted, Leave::NeedsApproval, Leave::ProposeOnly].map(Event::ChangeProposed));
     events
 }
@@ -66,6 +69,7 @@ fn every_row_of_the_table_says_what_follows() {
         (Open, Event::HeldUp(Holdup::WaitingForTarget), Open, None, Effect::None),
         (Open, Event::HeldUp(Holdup::CoolingDown), Open, None, Effect::None),
         (Open, Event::HeldUp(Holdup::DependencyBroken), Open, None, Effect::None),
+        (Open, Event::HeldUp(Holdup::AwaitingVerdict), Open, None, Effect::None),
         (Open, Event::Suspended, Open, None, Effect::None),
         (Open, Event::NeverHeld, Escalated, Some(Outcome::NeverHeld), Effect::ReleaseClaim),
         (Open, Event::ClaimWon, Diagnosing, None, Effect::StartPlanner),

@@ -193,7 +193,7 @@ impl Stage {
                 "{name} is {now:?} and not {phase:?}: {ticket:#?} {:#?}",
                 self.invariant_statuses().await
             );
-            match ticket.filter(|_| now == phase) {
+            match ticket.filter(|it| it.status.is_some() && now == phase) {
                 Some(ticket) => return ticket,
                 None => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
             }
@@ -208,6 +208,17 @@ impl Stage {
     pub(crate) async fn patch_ticket(&self, name: &str, patch: Value) {
         let parameters = PatchParams { field_manager: Some("kubectl-patch".into()), ..PatchParams::default() };
         self.tickets().patch(name, &parameters, &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// Waits until no ticket is open.
+    pub(crate) async fn ended(&self) {
+        support::eventually(PATIENCE, || async {
+            let open = |it: &Ticket| {
+                !matches!(it.status.as_ref().map(|status| status.phase), Some(Phase::Resolved | Phase::Cancelled))
+            };
+            (!self.all_tickets().await.iter().any(open)).then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn all_tickets(&self) -> Vec<Ticket> {
