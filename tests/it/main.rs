@@ -2,7 +2,9 @@
 
 mod control_plane;
 mod demo;
+mod monitor;
 mod probe;
 mod screen;
 mod service;
+mod stage;
 mod support;
