@@ -212,10 +212,10 @@ impl Stage {
                 }
             }
         };
-        match timeout(PATIENCE, wait).await {
-            Ok(found) => found,
-            Err(_) => panic!("{name} is not as wanted: {:#?}", self.api::<K>().get_opt(name).await),
-        }
+        let Ok(found) = timeout(PATIENCE, wait).await else {
+            panic!("{name} is not as wanted: {:#?}", self.api::<K>().get_opt(name).await)
+        };
+        found
     }
 }
 

@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpSocket;
@@ -12,6 +13,8 @@ use tokio::task::JoinSet;
 /// What the target answers.
 #[derive(Debug, Clone)]
 struct Answer {
+    /// Statuses of the next answers, before `status` counts.
+    first: VecDeque<StatusCode>,
     status: StatusCode,
     delay: Duration,
     body: String,
@@ -47,9 +50,14 @@ impl Refusing {
     pub(crate) fn listen(self) -> Target {
         let listener = self.socket.listen(64).unwrap();
         let address = listener.local_addr().unwrap();
-        let answer = watch::Sender::new(Answer { status: StatusCode::OK, delay: Duration::ZERO, body: String::new() });
+        let answer = watch::Sender::new(Answer {
+            first: VecDeque::new(),
+            status: StatusCode::OK,
+            delay: Duration::ZERO,
+            body: String::new(),
+        });
         let asked = watch::Sender::new(0);
-        let router = Router::new().fallback(respond).with_state((answer.subscribe(), asked.clone()));
+        let router = Router::new().fallback(respond).with_state((answer.clone(), asked.clone()));
         let mut server = JoinSet::new();
         server.spawn(async move { axum::serve(listener, router).await.unwrap() });
         Target { address, answer, asked, _server: server }
@@ -71,6 +79,15 @@ impl Target {
     /// Answers this status from now on.
     pub(crate) fn answer(&self, status: u16) {
         self.answer.send_modify(|answer| answer.status = StatusCode::from_u16(status).unwrap());
+    }
+
+    /// Answers these statuses, once each, and then this one.
+    pub(crate) fn answer_first(&self, first: &[u16], then: u16) {
+        let status = |code: &u16| StatusCode::from_u16(*code).unwrap();
+        self.answer.send_modify(|answer| {
+            answer.first = first.iter().map(status).collect();
+            answer.status = status(&then);
+        });
     }
 
     /// Answers so much later from now on.
@@ -97,11 +114,15 @@ impl Target {
     }
 }
 
-async fn respond(State((answer, asked)): State<(watch::Receiver<Answer>, watch::Sender<u32>)>) -> (StatusCode, String) {
-    let Answer { status, delay, body } = answer.borrow().clone();
+type Shared = (watch::Sender<Answer>, watch::Sender<u32>);
+
+async fn respond(State((answer, asked)): State<Shared>) -> (StatusCode, String) {
+    let mut first = None;
+    answer.send_modify(|answer| first = answer.first.pop_front());
+    let Answer { first: _, status, delay, body } = answer.borrow().clone();
     asked.send_modify(|count| *count += 1);
     tokio::time::sleep(delay).await;
-    (status, body)
+    (first.unwrap_or(status), body)
 }
 
 fn url(address: SocketAddr) -> String {
