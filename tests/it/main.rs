@@ -8,3 +8,4 @@ mod screen;
 mod service;
 mod stage;
 mod support;
+mod users;
