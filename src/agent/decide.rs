@@ -24,6 +24,7 @@ pub struct Observed {
 }
 
 /// What counts besides the ticket and the invariant.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own; no two exclude each other")]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     /// All writes to targets are stopped.

@@ -30,7 +30,7 @@ pub(crate) struct Stage {
     pub(crate) namespace: String,
     port: u16,
     shutdown: CancellationToken,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Drop for Stage {
@@ -67,7 +67,7 @@ impl Stage {
         let namespace = support::namespace(&client, name).await;
         let directory = tempfile::tempdir().unwrap();
         let shutdown = CancellationToken::new();
-        let stage = Self { client, namespace, port: 0, shutdown, _directory: directory };
+        let stage = Self { client, namespace, port: 0, shutdown, directory };
         let map = ConfigMap {
             metadata: ObjectMeta { name: Some(CONFIG.into()), ..ObjectMeta::default() },
             data: Some(BTreeMap::from([(KEY.into(), BASELINE.into()), ("notes.txt".into(), "hello".into())])),
@@ -78,7 +78,7 @@ impl Stage {
     }
 
     async fn serve(mut self) -> Self {
-        let directory = self._directory.path();
+        let directory = self.directory.path();
         let projector = Projector::new(self.client.clone(), &self.namespace, CONFIG, directory);
         let settled = projector.settled();
         tokio::spawn(projector.run(self.shutdown.clone()));

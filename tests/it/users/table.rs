@@ -38,7 +38,7 @@ async fn kubectl_shows_an_incident_and_its_repair_in_columns() {
     stage.invariant("healthy", |it| it.status.as_ref().unwrap().ticket.is_none()).await;
     let invariant = stage.holding("healthy").await;
     assert!(condition(&invariant, "Accepted").is_some());
-    assert!(stage.config().await.contains(r#""enabled":true"#), "{}", stage.config().await);
+    assert!(stage.config().await.contains(r#""enabled": true"#), "{}", stage.config().await);
 
     let (columns, cells) = table(&stage, "invariants").await;
     assert_eq!(columns, ["NAME", "HOLDS", "VALUE", "CONDITION", "SEVERITY", "TICKET", "AGE", "(QUERY)"]);
