@@ -28,7 +28,7 @@ use executor::Executor;
 use futures::{Stream, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::watcher;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use planner::Planner;
 use planner::last_known_good::LastKnownGood;
 use std::collections::HashMap;
@@ -80,12 +80,25 @@ pub struct Context {
     pub(crate) planners: Vec<Arc<dyn Planner>>,
     pub(crate) claims: Claims,
     pub(crate) board: Board,
+    /// Counts what concerns every incident: an object was let go, or a configuration changed.
     changed: signal::Sender<u64>,
 }
 
 impl Context {
     /// Lets every incident look again.
     pub(crate) fn wake_all(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+}
+
+/// A ticket's task, from outside.
+struct Running {
+    /// Counts what concerns this incident alone: its ticket, or an invariant of its namespace, changed.
+    changed: signal::Sender<u64>,
+}
+
+impl Running {
+    fn wake(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
 }
@@ -143,8 +156,7 @@ struct Dispatcher {
     /// The resourceVersion of each ConfigMap that was found to be good last.
     learned: HashMap<ObjectKey, String>,
     incidents: JoinSet<ObjectKey>,
-    /// The UID of the ticket that each task is about.
-    running: HashMap<ObjectKey, String>,
+    running: HashMap<ObjectKey, Running>,
     synced: Synced,
     shutdown: CancellationToken,
 }
@@ -181,11 +193,16 @@ impl Dispatcher {
             Change::Applied(invariant) => {
                 let key = ObjectKey::of(&invariant);
                 self.runs.note(&key, &invariant, Timestamp::now());
-                self.context.board.lock().invariants.insert(key, Arc::new(invariant));
+                let before = self.context.board.lock().invariants.insert(key.clone(), Arc::new(invariant.clone()));
+                // New samples alone are nothing that an incident waits for.
+                if before.is_none_or(|before| board::concerns_incidents(&before, &invariant)) {
+                    self.wake_namespace(&key.namespace);
+                }
             }
             Change::Deleted(key) => {
                 self.runs.forget(&key);
                 self.context.board.lock().invariants.remove(&key);
+                self.wake_namespace(&key.namespace);
             }
             Change::Synced => {
                 self.synced.invariants = true;
@@ -193,7 +210,10 @@ impl Dispatcher {
             }
         }
         self.history.follow_only(self.context.board.config_maps());
-        self.context.wake_all();
+    }
+
+    fn wake_namespace(&self, namespace: &str) {
+        self.running.iter().filter(|(key, _)| key.namespace == namespace).for_each(|(_, running)| running.wake());
     }
 
     fn ticket_changed(&mut self, change: Change<Ticket>) {
@@ -202,16 +222,23 @@ impl Dispatcher {
                 let key = ObjectKey::of(&ticket);
                 self.context.board.lock().tickets.insert(key.clone(), Arc::new(ticket));
                 self.start(&key);
+                self.wake(&key);
             }
             Change::Deleted(key) => {
                 self.context.board.lock().tickets.remove(&key);
+                self.wake(&key);
             }
             Change::Synced => {
                 self.synced.tickets = true;
                 self.start_all();
             }
         }
-        self.context.wake_all();
+    }
+
+    fn wake(&self, key: &ObjectKey) {
+        if let Some(running) = self.running.get(key) {
+            running.wake();
+        }
     }
 
     /// Once everything is known: first those in mid-incident, so that they keep what they had claimed.
@@ -243,11 +270,13 @@ impl Dispatcher {
                 tracing::warn!(ticket = %key, %holder, "two tickets in mid-incident share an object");
             }
         }
-        self.running.insert(key.clone(), ticket.uid().unwrap_or_default());
-        let (context, key, changed) = (Arc::clone(&self.context), key.clone(), self.context.changed.subscribe());
+        let (own, common) = (signal::Sender::new(0), self.context.changed.subscribe());
+        let changes = incident::Changes { own: own.subscribe(), common };
+        self.running.insert(key.clone(), Running { changed: own });
+        let (context, key) = (Arc::clone(&self.context), key.clone());
         let shutdown = self.shutdown.clone();
         self.incidents.spawn(async move {
-            incident::run(&context, &key, changed, shutdown).await;
+            incident::run(&context, &key, changes, shutdown).await;
             key
         });
     }

@@ -78,7 +78,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Step {
     }
     let Some(invariant) = observed.invariant.as_deref().filter(|_| !deleting) else {
         if deleting {
-            return in_rolling_back(observed, &status, u32::MAX);
+            return in_rolling_back(observed, &status, u32::MAX, now);
         }
         return Step::Happened(Event::InvariantDeleted, deleted_message(&status));
     };
@@ -86,9 +86,9 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Step {
         Phase::Open => in_open(observed, &status, invariant, now),
         Phase::Diagnosing => in_diagnosing(observed, &status, invariant, now),
         Phase::AwaitingApproval => in_awaiting_approval(observed, &status, invariant, now),
-        Phase::Repairing => in_repairing(observed, &status),
+        Phase::Repairing => in_repairing(observed, &status, now),
         Phase::Verifying => in_verifying(observed, &status, invariant, now),
-        Phase::RollingBack => in_rolling_back(observed, &status, invariant.spec.remediation.max_attempts),
+        Phase::RollingBack => in_rolling_back(observed, &status, invariant.spec.remediation.max_attempts, now),
         Phase::Escalated => in_escalated(observed, &status),
         Phase::Resolved | Phase::Cancelled => Step::End,
     }
@@ -115,10 +115,15 @@ fn hold(status: &TicketStatus, event: Event, message: String, until: Option<Time
     }
 }
 
+/// Nothing is watched that tells when the suspension of a namespace is lifted.
+fn look_again(now: Timestamp) -> Option<Timestamp> {
+    now.checked_add(SignedDuration::from_secs(10)).ok()
+}
+
 fn in_open(observed: &Observed, status: &TicketStatus, invariant: &Invariant, now: Timestamp) -> Step {
     let facts = &observed.facts;
     if facts.suspended {
-        return hold(status, Event::Suspended, "writes are suspended".to_owned(), None);
+        return hold(status, Event::Suspended, "writes are suspended".to_owned(), look_again(now));
     }
     let held_generation = invariant.status.as_ref().map_or(0, |status| status.held_generation);
     if held_generation < observed.ticket.spec.invariant_ref.generation {
@@ -146,7 +151,7 @@ fn in_open(observed: &Observed, status: &TicketStatus, invariant: &Invariant, no
 
 fn in_diagnosing(observed: &Observed, status: &TicketStatus, invariant: &Invariant, now: Timestamp) -> Step {
     if observed.facts.suspended {
-        return hold(status, Event::Suspended, "writes are suspended".to_owned(), None);
+        return hold(status, Event::Suspended, "writes are suspended".to_owned(), look_again(now));
     }
     let budget = signed(invariant.spec.remediation.budget.duration.into());
     let began = status.diagnosing_at.as_ref().map_or(now, |at| at.0);
@@ -192,7 +197,7 @@ fn in_awaiting_approval(observed: &Observed, status: &TicketStatus, invariant: &
     }
 }
 
-fn in_repairing(observed: &Observed, status: &TicketStatus) -> Step {
+fn in_repairing(observed: &Observed, status: &TicketStatus, now: Timestamp) -> Step {
     let targets = &observed.facts.targets;
     let all = |state| !targets.is_empty() && targets.iter().all(|it| *it == state);
     let any = |state| targets.contains(&state);
@@ -211,7 +216,7 @@ fn in_repairing(observed: &Observed, status: &TicketStatus) -> Step {
         );
     }
     if observed.facts.suspended {
-        return hold(status, Event::Suspended, "writes are suspended".to_owned(), None);
+        return hold(status, Event::Suspended, "writes are suspended".to_owned(), look_again(now));
     }
     Step::Write
 }
@@ -231,7 +236,7 @@ fn in_verifying(observed: &Observed, status: &TicketStatus, invariant: &Invarian
     };
     if facts.suspended {
         let message = "writes are suspended: the change is neither verified nor undone".to_owned();
-        return hold(status, Event::Suspended, message, None);
+        return hold(status, Event::Suspended, message, look_again(now));
     }
     if facts.blind {
         let message = "the invariant cannot be asked; the verification waits".to_owned();
@@ -255,7 +260,7 @@ fn in_verifying(observed: &Observed, status: &TicketStatus, invariant: &Invarian
     Step::Happened(Event::VerifyTimedOut { others_wrote }, message)
 }
 
-fn in_rolling_back(observed: &Observed, status: &TicketStatus, max_attempts: u32) -> Step {
+fn in_rolling_back(observed: &Observed, status: &TicketStatus, max_attempts: u32, now: Timestamp) -> Step {
     let targets = &observed.facts.targets;
     let is_back = |state: &TargetState| matches!(state, TargetState::Restored | TargetState::Untouched);
     if targets.iter().all(is_back) {
@@ -273,7 +278,7 @@ fn in_rolling_back(observed: &Observed, status: &TicketStatus, max_attempts: u32
     }
     if observed.facts.suspended {
         let message = "writes are suspended: the change is not undone yet".to_owned();
-        return hold(status, Event::Suspended, message, None);
+        return hold(status, Event::Suspended, message, look_again(now));
     }
     Step::Undo
 }
