@@ -6,7 +6,7 @@ mod quiet;
 mod succession;
 
 use crate::stage::target::{Refusing, Target};
-use crate::stage::{Stage, condition, names, phase};
+use crate::stage::{Stage, condition, names, phase, remediation};
 use harness::crd::{Invariant, Outcome, Phase, Ticket, VerdictName};
 use harness::operator::Halves;
 use kube::ResourceExt;
@@ -168,4 +168,15 @@ async fn a_broken_dependency_holds_back_the_opening_until_it_holds_again() {
     assert!(ticket.spec.opening.first_breach_at > parent.status.unwrap().held_since.unwrap());
     assert!(ticket.spec.evidence.as_ref().unwrap().samples.len() >= 4);
     stage.condition("child", "HeldBack", "False").await;
+}
+
+#[tokio::test]
+async fn a_person_who_puts_the_configuration_right_is_named_as_the_outcome() {
+    let stage = Stage::monitored("fixed").await;
+    stage.break_config(&json!({ "enabled": false })).await;
+    stage.apply("healthy", json!({ "query": stage.service_url(), "remediation": remediation("Approve") })).await;
+    stage.wait_for_phase("healthy-1", Phase::Open).await;
+    stage.break_config(&json!({ "enabled": true })).await;
+    let ticket = stage.wait_for_phase("healthy-1", Phase::Resolved).await;
+    assert_eq!(ticket.status.unwrap().outcome, Some(Outcome::FixedByPerson));
 }
