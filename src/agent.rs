@@ -17,7 +17,7 @@ pub mod policy;
 pub mod tools;
 
 use crate::crd::{Invariant, Ticket};
-use crate::history::ConfigHistory;
+use crate::history::{ConfigHistory, Revision};
 use crate::lifecycle;
 use crate::probe::{EgressPolicy, Prober};
 use crate::watch::{Change, ObjectKey, changes};
@@ -42,6 +42,9 @@ use tools::Tools;
 
 /// Changes are gathered for so long before the baseline is looked at again.
 const LEARN_PAUSE: Duration = Duration::from_millis(250);
+
+/// What was not found to be good is looked at again after this.
+const LEARN_RETRY: SignedDuration = SignedDuration::from_secs(2);
 
 /// Incidents may take this long to stop between two writes at shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -73,6 +76,7 @@ pub struct Context {
     pub(crate) settings: Settings,
     pub(crate) executor: Executor,
     pub(crate) tools: Tools,
+    pub(crate) prober: Arc<Prober>,
     pub(crate) planners: Vec<Arc<dyn Planner>>,
     pub(crate) claims: Claims,
     pub(crate) board: Board,
@@ -89,12 +93,14 @@ impl Context {
 /// Works until `shutdown`; then stops between two writes.
 pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) -> Result<(), AgentError> {
     let prober = Prober::new(settings.egress).map_err(|error| AgentError::SetUpTools(error.to_string()))?;
+    let prober = Arc::new(prober);
     let history = ConfigHistory::new(client.clone());
     let invariants = changes::<Invariant>(api(&client, settings.namespace.as_deref()), watcher::Config::default());
     let tickets = changes::<Ticket>(api(&client, settings.namespace.as_deref()), watcher::Config::default());
     let context = Arc::new(Context {
         executor: Executor::new(client.clone()),
-        tools: Tools::new(client.clone(), history.clone(), Arc::new(prober)),
+        tools: Tools::new(client.clone(), history.clone(), Arc::clone(&prober)),
+        prober,
         planners: vec![Arc::new(LastKnownGood)],
         claims: Claims::default(),
         board: Board::default(),
@@ -271,31 +277,45 @@ impl Dispatcher {
             {
                 continue;
             }
-            let ripe = {
+            let (ripe, group) = {
                 let state = self.context.board.lock();
-                baseline::ripe(
-                    &revision,
-                    &baseline::group(&config, &state.invariants),
-                    &self.runs,
-                    self.context.settings.good_after,
-                )
+                let group = baseline::group(&config, &state.invariants);
+                let ripe = baseline::ripe(&revision, &group, &self.runs, self.context.settings.good_after);
+                (ripe, group.into_iter().cloned().collect::<Vec<_>>())
             };
-            match ripe {
-                Some(at) if at <= now => match baseline::keep(&self.context.client, &config, &revision, now).await {
-                    Ok(()) => {
-                        self.learned.insert(config, revision.resource_version.clone());
-                    }
-                    Err(error) => {
-                        tracing::warn!(%config, %error, "a good revision is not kept yet; it is tried again");
-                        next = now.checked_add(SignedDuration::from_secs(5)).ok();
-                    }
-                },
-                Some(at) => next = Some(next.map_or(at, |known| known.min(at))),
-                None => {}
-            }
+            let again = match ripe {
+                Some(at) if at <= now && self.keep(&config, &revision, &group, now).await => None,
+                Some(at) if at <= now => now.checked_add(LEARN_RETRY).ok(),
+                other => other,
+            };
+            next = [next, again].into_iter().flatten().min();
         }
         let wait = next.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
         wait.map(|wait| tokio::time::Instant::now() + wait)
+    }
+
+    /// Keeps a revision as good, if everything holds at this very moment and it is still in force then.
+    async fn keep(
+        &mut self,
+        config: &ObjectKey,
+        revision: &Arc<Revision>,
+        group: &[Arc<Invariant>],
+        now: Timestamp,
+    ) -> bool {
+        let holds = baseline::holds_now(&self.context.prober, group).await;
+        if !holds || self.history.latest(config).as_ref() != Some(revision) {
+            return false;
+        }
+        match baseline::keep(&self.context.client, config, revision, now).await {
+            Ok(()) => {
+                self.learned.insert(config.clone(), revision.resource_version.clone());
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%config, %error, "a good revision is not kept yet; it is tried again");
+                false
+            }
+        }
     }
 }
 

@@ -9,6 +9,8 @@ pub mod demo;
 pub mod init;
 pub mod install;
 pub mod interruption;
+pub mod part;
+pub mod run;
 pub mod service;
 pub mod watch;
 
@@ -28,9 +30,17 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Break, detect, repair, verify: the whole loop on this machine, in a screen of three panes.
+    ///
+    /// It starts a Kubernetes control plane of its own, unless --kubeconfig or --context names a cluster.
     Demo(demo::Arguments),
     /// Install the definitions and the sample invariants into a cluster.
     Init(init::Arguments),
+    /// Run the operator, monitor and agent in one process, until interrupted.
+    Run(run::RunArguments),
+    /// Run the monitor alone: it checks invariants, opens tickets and resolves them.
+    Monitor(run::Arguments),
+    /// Run the agent alone: it works on tickets.
+    Agent(run::Arguments),
     /// Show the screen for any cluster that runs the harness.
     Watch(watch::Arguments),
     /// Inject a fault into the demo service's ConfigMap, or heal it.
@@ -75,6 +85,9 @@ fn in_runtime(command: Command) -> Result<ExitCode, Failure> {
         match command {
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Init(arguments) => init::run(arguments).await,
+            Command::Run(arguments) => run::run(arguments).await,
+            Command::Monitor(arguments) => run::monitor(arguments).await,
+            Command::Agent(arguments) => run::agent(arguments).await,
             Command::Watch(arguments) => watch::run(arguments).await,
             Command::Chaos(arguments) => chaos::run(arguments).await,
             Command::Service(arguments) => service::run(arguments).await,

@@ -80,15 +80,6 @@ pub fn restore(current: &str, good: &str, paths: &[String]) -> Result<String, No
     Ok(if value == good_value { good.to_owned() } else { style::of(current).write(&value) })
 }
 
-/// The text with values put at paths, or removed from them, in its own style.
-pub fn edit(text: &str, edits: &[(&str, Option<Value>)]) -> Result<String, NotJson> {
-    let mut value = parse(text)?;
-    for (path, new) in edits {
-        put(&mut value, path, new.as_ref());
-    }
-    Ok(style::of(text).write(&value))
-}
-
 fn put(document: &mut Value, path: &str, value: Option<&Value>) {
     let Some((parent, key)) = path.rsplit_once('/') else { return };
     let key = unescape(key);

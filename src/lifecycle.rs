@@ -6,182 +6,15 @@
 //!
 //! The matches have no wildcard: a new phase or event does not compile until each pair is decided.
 
+mod event;
 mod projection;
+#[cfg(test)]
+mod tests;
 
+pub use event::{Effect, Event, Holdup, Leave, Transition};
 pub use projection::project;
 
 use crate::crd::{Outcome, Phase};
-
-/// What can happen to a ticket. Each is one row, or one cell of a row, of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// Monitor: the invariant holds by its thresholds, counted from where the phase says that counting begins, and
-    /// the guards and the stabilisation window are satisfied.
-    Holds {
-        /// Somebody other than the harness wrote to the target since the ticket was opened.
-        others_wrote: bool,
-        /// The invariant's spec is another generation than the attempt was made for.
-        invariant_edited: bool,
-    },
-    /// Agent: nothing may begin now.
-    HeldUp(Holdup),
-    /// Agent: the invariant never held in this generation: there is nothing to return to.
-    NeverHeld,
-    /// Agent: the objects that a repair may write are claimed for this ticket.
-    ClaimWon,
-    /// Agent: the planner wants to read.
-    ReadRequested,
-    /// Agent: policy refused a proposed change; with the count of refusals in this planner's turn, this one included.
-    PolicyRefused {
-        /// Refusals so far.
-        refusals: u32,
-    },
-    /// Agent: this planner is done without a change (declined, unreachable, looping, out of budget).
-    PlannerDone {
-        /// Another planner is left to try.
-        another: bool,
-        /// What to say if none is left.
-        outcome: Outcome,
-    },
-    /// Agent: the planner found that nothing needs to be done.
-    NoActionNeeded,
-    /// Agent: policy allows a proposed change, and this is how far the mode lets it go.
-    ChangeProposed(Leave),
-    /// Agent: a valid approval of exactly this proposal is there.
-    Approved,
-    /// Agent: a person said no.
-    Rejected,
-    /// Agent: nobody answered in time.
-    ApprovalExpired,
-    /// Agent: the object or the invariant is not what the proposal was made for any more.
-    Superseded,
-    /// Agent: every write of the attempt was acknowledged.
-    Applied,
-    /// Agent: a write's precondition failed; with the count in this round, this one included.
-    PreconditionFailed {
-        /// Conflicts so far.
-        conflicts: u32,
-    },
-    /// Agent: the object is gone, or writing to it is forbidden.
-    TargetUnavailable {
-        /// An earlier action of the same attempt was written already.
-        wrote_before: bool,
-    },
-    /// Agent, after a restart: the object carries this attempt's mark.
-    MarkFound,
-    /// Agent, after a restart: the object is as it was before the attempt.
-    UntouchedFound,
-    /// Agent, after a restart: the object is neither as before nor marked by this attempt.
-    ForeignFound,
-    /// Agent: the change is not yet in force where it is read.
-    NotInForce,
-    /// Agent: the change is in force from now on.
-    InForce,
-    /// Agent: `verifyTimeout` passed.
-    VerifyTimedOut {
-        /// Somebody else wrote to the object since: undo is forbidden.
-        others_wrote: bool,
-    },
-    /// Agent: a guard that held before the write is broken.
-    GuardRegressed {
-        /// Somebody else wrote to the object since: undo is forbidden.
-        others_wrote: bool,
-    },
-    /// Agent: the invariant cannot be asked for a reason on the harness's own side: the clock stops.
-    Blind,
-    /// Agent: the invariant can be asked again.
-    SightRegained,
-    /// Agent: the pre-images are back.
-    Restored {
-        /// Attempts are left.
-        attempts_left: bool,
-    },
-    /// Agent: the undo met a conflict, or the object is gone.
-    UndoConflict,
-    /// Agent: writes are suspended.
-    Suspended,
-    /// Agent: a person asked for another round.
-    RetryRequested,
-    /// Agent: the invariant was deleted.
-    InvariantDeleted,
-    /// Agent: the ticket is being deleted.
-    TicketDeleted,
-    /// Nothing of the above: still broken, waiting.
-    NothingNew,
-}
-
-/// Why a ticket stays Open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holdup {
-    /// Another ticket works on an object that this one may write.
-    WaitingForTarget,
-    /// A failed or undone attempt was too recent.
-    CoolingDown,
-    /// Something that the invariant depends on is broken.
-    DependencyBroken,
-}
-
-/// How far a change may go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leave {
-    /// To be written now.
-    Granted,
-    /// To be written when a person approves.
-    NeedsApproval,
-    /// To be shown only.
-    ProposeOnly,
-}
-
-/// What to do besides recording the phase.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// Nothing.
-    None,
-    /// Start the next planner on a fresh round.
-    StartPlanner,
-    /// Answer the planner's call and go on.
-    Answer,
-    /// Save the intent, then write.
-    SaveIntent,
-    /// Write what the saved intent says.
-    Write,
-    /// Note since when the change is in force.
-    CountFromNow,
-    /// Write the pre-images back.
-    Undo,
-    /// Let go of the objects.
-    ReleaseClaim,
-    /// Forget this round's counters and begin anew.
-    Reset,
-}
-
-/// What follows from an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transition {
-    /// The phase from now on.
-    pub phase: Phase,
-    /// Why, in one PascalCase word for `status.reason`; `None` leaves it as it is.
-    pub reason: Option<&'static str>,
-    /// How it ended, for phases that say so.
-    pub outcome: Option<Outcome>,
-    /// What to do.
-    pub effect: Effect,
-}
-
-impl Transition {
-    const fn stay(phase: Phase) -> Self {
-        Self { phase, reason: None, outcome: None, effect: Effect::None }
-    }
-
-    const fn to(phase: Phase, reason: &'static str, effect: Effect) -> Self {
-        Self { phase, reason: Some(reason), outcome: None, effect }
-    }
-
-    const fn because(mut self, outcome: Outcome) -> Self {
-        self.outcome = Some(outcome);
-        self
-    }
-}
 
 /// After how many refusals, or failed preconditions, something else is tried.
 pub const PATIENCE: u32 = 3;
@@ -260,6 +93,7 @@ fn in_open(event: Event) -> Transition {
         Event::HeldUp(Holdup::WaitingForTarget) => Transition::to(Phase::Open, "WaitingForTarget", Effect::None),
         Event::HeldUp(Holdup::CoolingDown) => Transition::to(Phase::Open, "CoolingDown", Effect::None),
         Event::HeldUp(Holdup::DependencyBroken) => Transition::to(Phase::Open, "DependencyBroken", Effect::None),
+        Event::HeldUp(Holdup::AwaitingVerdict) => Transition::to(Phase::Open, "AwaitingVerdict", Effect::None),
         Event::Suspended => Transition::to(Phase::Open, "Suspended", Effect::None),
         Event::NeverHeld => escalated(Outcome::NeverHeld),
         Event::ClaimWon => Transition::to(Phase::Diagnosing, "ClaimWon", Effect::StartPlanner),

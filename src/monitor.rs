@@ -47,7 +47,7 @@ const RETRY: Duration = Duration::from_secs(5);
 const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often ended tickets are looked over, after a first time when all are known.
-const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+const RETENTION_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Writes under way at shutdown may take this long.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -154,7 +154,7 @@ impl Monitor {
                 () = shutdown.cancelled() => break,
                 Some(change) = invariants.next() => self.invariant_changed(change),
                 Some(change) = tickets.next() => self.ticket_changed(change),
-                Some(asked) = self.asking.next() => self.answered(asked),
+                Some(asked) = self.asking.next() => self.answered(&asked),
                 Some(acted) = self.acting.next() => self.acted(acted),
                 _ = retention.tick() => self.drop_old_tickets(),
                 () = wait_until(due) => self.ask_due(),
@@ -282,7 +282,7 @@ impl Monitor {
         }
     }
 
-    fn answered(&mut self, asked: Asked) {
+    fn answered(&mut self, asked: &Asked) {
         let Some(watched) = self.watched.get_mut(&asked.key) else { return };
         watched.asking = false;
         // An answer to the question of an earlier spec says nothing about this one.

@@ -1,5 +1,8 @@
 //! What follows from what was observed of one incident. Pure: no client, no clock.
 
+#[cfg(test)]
+mod tests;
+
 use super::executor::TargetState;
 use crate::crd::{Approval, ApprovalDecision, Invariant, RETRY_ANNOTATION, Ticket, TicketStatus};
 use crate::crd::{Attempt, AttemptResult, Outcome, Phase};
@@ -7,6 +10,7 @@ use crate::lifecycle::{self, Event, Holdup};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An incident as it was seen.
 #[derive(Debug, Clone)]
@@ -20,12 +24,15 @@ pub struct Observed {
 }
 
 /// What counts besides the ticket and the invariant.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own; no two exclude each other")]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     /// All writes to targets are stopped.
     pub suspended: bool,
     /// Invariants that this one depends on and that are broken.
     pub broken_dependencies: Vec<String>,
+    /// It waited for another ticket's repair, and by the agent's own look it holds since.
+    pub answers_well: bool,
     /// An earlier attempt failed too recently; until when.
     pub cooldown_until: Option<Timestamp>,
     /// What became of the targets of the last attempt, in the order of its actions.
@@ -127,6 +134,11 @@ fn in_open(observed: &Observed, status: &TicketStatus, invariant: &Invariant, no
         Some(until) if until > now => {
             let message = format!("an earlier attempt failed; the next one begins at {until:.0}");
             hold(status, Event::HeldUp(Holdup::CoolingDown), message, Some(until))
+        }
+        Some(_) | None if facts.answers_well => {
+            let message = "it answers well since another ticket's repair; the monitor decides".to_owned();
+            let pause = signed(Duration::from(invariant.spec.interval) + Duration::from(invariant.spec.timeout));
+            hold(status, Event::HeldUp(Holdup::AwaitingVerdict), message, now.checked_add(pause).ok())
         }
         Some(_) | None => Step::Claim,
     }
@@ -285,6 +297,6 @@ pub fn cooldown_until<'a>(attempts: impl Iterator<Item = &'a Attempt>, invariant
     failed.filter_map(|it| it.settled_at.as_ref()?.0.checked_add(cooldown).ok()).max()
 }
 
-fn signed(duration: std::time::Duration) -> SignedDuration {
+fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }

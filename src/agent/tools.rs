@@ -17,6 +17,10 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
+/// The agent's own look at an endpoint is for the journal; the monitor judges. A slow target must not hold up its
+/// repair.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(700);
+
 /// A call that reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
@@ -205,7 +209,8 @@ impl Tools {
         if own.url() != asked.url() {
             return Reading::Refused { why: "only the endpoint that the invariant asks may be reached".to_owned() };
         }
-        let sample = self.prober.ask(&asked, Duration::from(invariant.spec.timeout)).await;
+        let timeout = LOOK_TIMEOUT.min(invariant.spec.timeout.into());
+        let sample = self.prober.ask(&asked, timeout).await;
         let took = sample.took.as_millis();
         let answer = match &sample.observation {
             Observation::Measured(measurement) => {

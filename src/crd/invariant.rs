@@ -382,13 +382,13 @@ fn five_seconds() -> Duration {
     StdDuration::from_secs(5).into()
 }
 fn three_minutes() -> Duration {
-    StdDuration::from_secs(180).into()
+    StdDuration::from_mins(3).into()
 }
 fn five_minutes() -> Duration {
-    StdDuration::from_secs(300).into()
+    StdDuration::from_mins(5).into()
 }
 fn ten_minutes() -> Duration {
-    StdDuration::from_secs(600).into()
+    StdDuration::from_mins(10).into()
 }
 fn two() -> u32 {
     2

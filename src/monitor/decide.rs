@@ -165,16 +165,13 @@ fn status(input: &Input, holding: Option<bool>, now: Timestamp) -> InvariantStat
         };
         set_condition(&mut status.conditions, condition);
     };
-    match input.rejection {
-        Some(rejection) => {
-            set(type_::ACCEPTED, "False", rejection.reason, &rejection.message);
-            set(type_::HOLDING, "Unknown", rejection.reason, "the invariant is not accepted, so it is not checked");
-        }
-        None => {
-            set(type_::ACCEPTED, "True", reason::PARSED, "query and condition are understood");
-            let (value, why) = holding_condition(input, holding);
-            set(type_::HOLDING, value, &why, &holding_message(input));
-        }
+    if let Some(rejection) = input.rejection {
+        set(type_::ACCEPTED, "False", rejection.reason, &rejection.message);
+        set(type_::HOLDING, "Unknown", rejection.reason, "the invariant is not accepted, so it is not checked");
+    } else {
+        set(type_::ACCEPTED, "True", reason::PARSED, "query and condition are understood");
+        let (value, why) = holding_condition(input, holding);
+        set(type_::HOLDING, value, &why, &holding_message(input));
     }
     if !input.invariant.spec.depends_on.is_empty() {
         if input.broken_dependencies.is_empty() || input.record.breaches == 0 {

@@ -57,7 +57,7 @@ impl Schedule {
         }
         let Reverse((due, id, key)) = self.queue.pop()?;
         let interval = self.slots.get(&key)?.interval;
-        let missed = u32::try_from((now - due).as_nanos() / interval.as_nanos().max(1)).unwrap_or(u32::MAX);
+        let missed = u32::try_from(now.saturating_sub(due).as_nanos() / interval.as_nanos().max(1)).unwrap_or(u32::MAX);
         self.queue.push(Reverse((due + interval * (missed + 1), id, key.clone())));
         Some((key, missed))
     }

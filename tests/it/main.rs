@@ -4,6 +4,7 @@ mod control_plane;
 mod demo;
 mod monitor;
 mod probe;
+mod repair;
 mod screen;
 mod service;
 mod stage;

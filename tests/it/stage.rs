@@ -73,14 +73,13 @@ impl Stage {
         self
     }
 
-    /// Settings for quick tests: loopback allowed, statuses written only for news. Revisions are good after 3 s: longer
-    /// than the interval and the timeout of [`Stage::manifest`], so that none is good before it was checked.
+    /// Settings for quick tests: loopback allowed, revisions good after 1 s, statuses written only for news.
     pub(crate) fn settings(&self) -> OperatorSettings {
         OperatorSettings {
             namespace: Some(self.namespace.clone()),
             allow_loopback: true,
             status_refresh: None,
-            good_after: Duration::from_secs(3),
+            good_after: Duration::from_secs(1),
             ticket_ttl: Duration::from_hours(1),
             suspended: false,
         }

@@ -173,7 +173,7 @@ impl Investigation {
         let mut summary = format!("The endpoint answered: {}. {cause}.", self.answer);
         if !outside.is_empty() {
             let others = outside.join("; ");
-            summary.push_str(&format!(" Left as it is, since it is outside the allow list: {others}."));
+            summary = format!("{summary} Left as it is, since it is outside the allow list: {others}.");
         }
         Diagnosis { summary: redact::line(&summary, 2048), root_cause: redact::line(cause, 256), confidence }
     }

@@ -1,5 +1,8 @@
 //! What may be restored of one key, and why not the rest. Pure.
 
+#[cfg(test)]
+mod tests;
+
 use super::{Known, was_tried};
 use crate::agent::planner::{Briefing, Reverted};
 use crate::agent::policy::Edit;

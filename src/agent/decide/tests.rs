@@ -1,0 +1,305 @@
+//! Each observation of an incident, and what follows from it.
+
+use super::*;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn time(second: i64) -> String {
+    format!("{:.6}", at(second))
+}
+
+fn invariant() -> Invariant {
+    let spec = json!({
+        "query": "http://a/", "condition": "== 200",
+        "remediation": { "mode": "Auto", "verifyTimeout": "30s", "maxAttempts": 2, "budget": { "duration": "60s" } },
+    });
+    let mut invariant = Invariant::new("inv", serde_json::from_value(spec).unwrap());
+    invariant.metadata.generation = Some(3);
+    invariant.status = Some(serde_json::from_value(json!({ "heldGeneration": 3 })).unwrap());
+    invariant
+}
+
+fn action(digest: &str) -> Value {
+    json!({
+        "object": { "kind": "ConfigMap", "name": "config", "uid": "u" }, "key": "k", "resourceVersion": "1",
+        "diff": "", "beforeDigest": digest, "afterDigest": "b",
+    })
+}
+
+fn attempt(number: u32, more: &Value) -> Value {
+    let mut attempt = json!({
+        "number": number, "planner": "LastKnownGood", "hash": "h", "actions": [action("a")],
+        "intendedAt": time(100), "result": "Unsettled",
+    });
+    attempt.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    attempt
+}
+
+fn proposal() -> Value {
+    json!({
+        "hash": "h", "why": "", "actions": [action("a")], "proposedAt": time(100), "expiresAt": time(1000),
+        "invariantGeneration": 3,
+    })
+}
+
+/// An incident with this status; everything else is in order.
+fn observed(status: Value) -> Observed {
+    let spec = json!({
+        "invariantRef": { "name": "inv", "uid": "iu", "generation": 3 }, "severity": "Critical", "title": "",
+        "query": "http://a/", "condition": "== 200",
+        "opening": { "firstBreachAt": time(90), "openedAt": time(95), "value": "503", "observed": "" },
+    });
+    let mut ticket = Ticket::new("inv-1", serde_json::from_value(spec).unwrap());
+    ticket.status = Some(serde_json::from_value(status).unwrap());
+    Observed { ticket: Arc::new(ticket), invariant: Some(Arc::new(invariant())), facts: Facts::default() }
+}
+
+fn with_facts(status: Value, facts: Facts) -> Observed {
+    Observed { facts, ..observed(status) }
+}
+
+fn event(observed: &Observed, now: i64) -> Option<Event> {
+    match decide(observed, at(now)) {
+        Step::Happened(event, _) => Some(event),
+        _ => None,
+    }
+}
+
+fn approved(mut observed: Observed, decision: &str, at: i64) -> Observed {
+    let word = json!({ "decision": decision, "by": "jane", "at": time(at), "proposalHash": "h" });
+    Arc::make_mut(&mut observed.ticket).spec.approval = Some(serde_json::from_value(word).unwrap());
+    observed
+}
+
+#[test]
+fn an_open_ticket_waits_for_whatever_holds_it_up_and_says_so_once() {
+    let open = || json!({ "phase": "Open" });
+    let suspended = Facts { suspended: true, ..Facts::default() };
+    assert_eq!(event(&with_facts(open(), suspended.clone()), 100), Some(Event::Suspended));
+    let known = with_facts(json!({ "phase": "Open", "reason": "Suspended" }), suspended);
+    assert_eq!(decide(&known, at(100)), Step::Wait(None));
+    let cooling = Facts { cooldown_until: Some(at(200)), ..Facts::default() };
+    assert_eq!(event(&with_facts(open(), cooling.clone()), 100), Some(Event::HeldUp(Holdup::CoolingDown)));
+    assert_eq!(decide(&with_facts(open(), cooling), at(200)), Step::Claim);
+    let dependent = Facts { broken_dependencies: vec!["parent".into()], ..Facts::default() };
+    assert_eq!(event(&with_facts(open(), dependent), 100), Some(Event::HeldUp(Holdup::DependencyBroken)));
+}
+
+#[test]
+fn an_invariant_that_never_held_in_this_generation_goes_to_a_person() {
+    let mut observed = observed(json!({ "phase": "Open" }));
+    let mut never = invariant();
+    never.status = Some(serde_json::from_value(json!({ "heldGeneration": 2 })).unwrap());
+    observed.invariant = Some(Arc::new(never));
+    assert_eq!(event(&observed, 100), Some(Event::NeverHeld));
+}
+
+#[test]
+fn a_diagnosis_ends_with_its_budget_of_time() {
+    let status = json!({ "phase": "Diagnosing", "diagnosingAt": time(100) });
+    assert_eq!(decide(&observed(status.clone()), at(160)), Step::Converse);
+    let expected = Event::PlannerDone { another: false, outcome: Outcome::BudgetExhausted };
+    assert_eq!(event(&observed(status), 161), Some(expected));
+}
+
+#[test]
+fn an_approval_counts_once_for_what_it_was_given_and_not_after_it_expired() {
+    let waiting = || observed(json!({ "phase": "AwaitingApproval", "proposal": proposal() }));
+    assert_eq!(decide(&waiting(), at(200)), Step::Wait(Some(at(1000))));
+    assert_eq!(event(&approved(waiting(), "Approved", 150), 200), Some(Event::Approved));
+    assert_eq!(event(&approved(waiting(), "Rejected", 150), 200), Some(Event::Rejected));
+    assert_eq!(event(&approved(waiting(), "Approved", 150), 1000), Some(Event::ApprovalExpired));
+    assert_eq!(event(&waiting(), 1000), Some(Event::ApprovalExpired));
+    let used = json!({
+        "phase": "AwaitingApproval", "proposal": proposal(),
+        "attempts": [attempt(1, &json!({ "intendedAt": time(160), "result": "Undone" }))],
+    });
+    assert_eq!(event(&approved(observed(used.clone()), "Approved", 150), 200), None);
+    assert_eq!(event(&approved(observed(used), "Approved", 170), 200), Some(Event::Approved));
+    let mut other = approved(waiting(), "Approved", 150);
+    Arc::make_mut(&mut other.ticket).spec.approval.as_mut().unwrap().proposal_hash = "another".into();
+    assert_eq!(event(&other, 200), None);
+}
+
+#[test]
+fn a_proposal_whose_object_or_invariant_changed_needs_a_new_word() {
+    let status = json!({ "phase": "AwaitingApproval", "proposal": proposal() });
+    let changed = Facts { object_changed: true, ..Facts::default() };
+    assert_eq!(event(&approved(with_facts(status.clone(), changed), "Approved", 150), 200), Some(Event::Superseded));
+    let mut edited = observed(status.clone());
+    let mut newer = invariant();
+    newer.metadata.generation = Some(4);
+    edited.invariant = Some(Arc::new(newer));
+    assert_eq!(event(&edited, 200), Some(Event::Superseded));
+    let suspended = Facts { suspended: true, ..Facts::default() };
+    assert_eq!(event(&approved(with_facts(status, suspended), "Approved", 150), 200), Some(Event::Suspended));
+}
+
+#[test]
+fn a_restart_between_write_and_journal_is_decided_by_the_mark() {
+    let status = || json!({ "phase": "Repairing", "attempts": [attempt(1, &json!({}))] });
+    let found = |state| with_facts(status(), Facts { targets: vec![state], ..Facts::default() });
+    assert_eq!(event(&found(TargetState::Written), 200), Some(Event::MarkFound));
+    assert_eq!(decide(&found(TargetState::Untouched), at(200)), Step::Write);
+    assert_eq!(event(&found(TargetState::Foreign), 200), Some(Event::ForeignFound));
+    assert_eq!(event(&found(TargetState::Gone), 200), Some(Event::TargetUnavailable { wrote_before: false }));
+}
+
+fn verifying(more: &Value) -> Value {
+    let in_force = json!({ "writtenAt": time(100), "inForceAt": time(100) });
+    let mut attempt = attempt(1, &in_force);
+    attempt.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({ "phase": "Verifying", "reason": "InForce", "attempts": [attempt] })
+}
+
+fn written(more: Facts) -> Facts {
+    Facts { targets: vec![TargetState::Written], ..more }
+}
+
+#[test]
+fn samples_count_only_from_when_the_change_is_in_force() {
+    let status = json!({ "phase": "Verifying", "attempts": [attempt(1, &json!({ "writtenAt": time(100) }))] });
+    let later = written(Facts { in_force_from: Some(at(190)), ..Facts::default() });
+    assert_eq!(event(&with_facts(status.clone(), later.clone()), 110), Some(Event::NotInForce));
+    assert_eq!(event(&with_facts(status, later), 190), Some(Event::InForce));
+}
+
+#[test]
+fn a_change_that_does_not_verify_in_time_is_undone_unless_others_wrote() {
+    let facts = written(Facts::default());
+    assert_eq!(decide(&with_facts(verifying(&json!({})), facts.clone()), at(129)), Step::Wait(Some(at(130))));
+    assert_eq!(
+        event(&with_facts(verifying(&json!({})), facts), 130),
+        Some(Event::VerifyTimedOut { others_wrote: false })
+    );
+    let foreign = Facts { targets: vec![TargetState::Foreign], ..Facts::default() };
+    assert_eq!(
+        event(&with_facts(verifying(&json!({})), foreign.clone()), 130),
+        Some(Event::VerifyTimedOut { others_wrote: true })
+    );
+    assert_eq!(decide(&with_facts(verifying(&json!({})), foreign), at(110)), Step::Wait(Some(at(130))));
+}
+
+#[test]
+fn a_guard_that_breaks_ends_the_verification_at_once() {
+    let facts = written(Facts { regressed_guards: vec!["guard".into()], ..Facts::default() });
+    let expected = Event::GuardRegressed { others_wrote: false };
+    assert_eq!(event(&with_facts(verifying(&json!({})), facts), 101), Some(expected));
+}
+
+#[test]
+fn while_it_cannot_be_asked_the_clock_of_the_verification_stops() {
+    let blind = written(Facts { blind: true, ..Facts::default() });
+    assert_eq!(event(&with_facts(verifying(&json!({})), blind), 500), Some(Event::Blind));
+    let sighted = verifying(&json!({ "blindSince": time(110) }));
+    assert_eq!(event(&with_facts(sighted, written(Facts::default())), 500), Some(Event::SightRegained));
+    let after = verifying(&json!({ "blindSeconds": 400 }));
+    assert_eq!(decide(&with_facts(after, written(Facts::default())), at(500)), Step::Wait(Some(at(530))));
+}
+
+#[test]
+fn suspended_withholds_the_undo() {
+    let suspended = written(Facts { suspended: true, ..Facts::default() });
+    assert_eq!(event(&with_facts(verifying(&json!({})), suspended.clone()), 500), Some(Event::Suspended));
+    let rolling = json!({ "phase": "RollingBack", "attempts": [attempt(1, &json!({}))] });
+    assert_eq!(event(&with_facts(rolling, suspended), 500), Some(Event::Suspended));
+}
+
+#[test]
+fn an_undo_ends_when_everything_is_as_before_or_others_wrote() {
+    let rolling = |number| json!({ "phase": "RollingBack", "attempts": [attempt(number, &json!({}))] });
+    let found = |number, state| with_facts(rolling(number), Facts { targets: vec![state], ..Facts::default() });
+    assert_eq!(decide(&found(1, TargetState::Written), at(500)), Step::Undo);
+    assert_eq!(event(&found(1, TargetState::Restored), 500), Some(Event::Restored { attempts_left: true }));
+    assert_eq!(event(&found(1, TargetState::Foreign), 500), Some(Event::UndoConflict));
+    assert_eq!(event(&found(1, TargetState::Gone), 500), Some(Event::UndoConflict));
+    let second = json!({
+        "phase": "RollingBack",
+        "attempts": [attempt(1, &json!({ "result": "Undone" })), attempt(2, &json!({}))],
+    });
+    let restored = Facts { targets: vec![TargetState::Restored], ..Facts::default() };
+    assert_eq!(
+        event(&with_facts(second.clone(), restored.clone()), 500),
+        Some(Event::Restored { attempts_left: false })
+    );
+    let mut forgiven = second;
+    forgiven["forgivenAttempts"] = json!(1);
+    assert_eq!(event(&with_facts(forgiven, restored), 500), Some(Event::Restored { attempts_left: true }));
+}
+
+#[test]
+fn a_retry_is_acted_on_once() {
+    let mut observed = observed(json!({ "phase": "Escalated" }));
+    assert_eq!(decide(&observed, at(200)), Step::Wait(None));
+    let ticket = Arc::make_mut(&mut observed.ticket);
+    ticket.annotations_mut().insert(RETRY_ANNOTATION.into(), "1".into());
+    assert_eq!(event(&observed, 200), Some(Event::RetryRequested));
+    Arc::make_mut(&mut observed.ticket).status.as_mut().unwrap().observed_retry = Some("1".into());
+    assert_eq!(decide(&observed, at(200)), Step::Wait(None));
+}
+
+#[test]
+fn a_deleted_ticket_is_kept_until_its_change_is_undone() {
+    let deleted = |status: Value, state| {
+        let facts = Facts { targets: vec![state], ..Facts::default() };
+        let mut observed = with_facts(status, facts);
+        let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(1));
+        Arc::make_mut(&mut observed.ticket).metadata.deletion_timestamp = Some(time);
+        observed
+    };
+    assert_eq!(event(&deleted(verifying(&json!({})), TargetState::Written), 101), Some(Event::TicketDeleted));
+    let rolling = || json!({ "phase": "RollingBack", "attempts": [attempt(1, &json!({}))] });
+    assert_eq!(decide(&deleted(rolling(), TargetState::Written), at(101)), Step::Undo);
+    assert_eq!(event(&deleted(rolling(), TargetState::Restored), 101), Some(Event::TicketDeleted));
+}
+
+#[test]
+fn a_deleted_invariant_names_the_change_that_was_not_verified() {
+    let gone = Observed { invariant: None, ..observed(verifying(&json!({}))) };
+    let Step::Happened(Event::InvariantDeleted, message) = decide(&gone, at(101)) else { panic!() };
+    assert_eq!(message, "the invariant was deleted; attempt 1 on config was not verified");
+}
+
+#[test]
+fn the_cooldown_counts_after_failed_and_undone_attempts_only() {
+    let attempts: Vec<Attempt> = [("Verified", 900), ("NotWritten", 800), ("Undone", 300), ("LeftInPlace", 200)]
+        .map(|(result, settled)| attempt(1, &json!({ "result": result, "settledAt": time(settled) })))
+        .map(|it| serde_json::from_value(it).unwrap())
+        .into();
+    assert_eq!(cooldown_until(attempts.iter(), &invariant()), Some(at(600)));
+}
+
+proptest! {
+    #[test]
+    fn deciding_twice_gives_the_same_and_a_write_needs_a_saved_intent(
+        phase in prop::sample::select(vec![
+            "Open", "Diagnosing", "AwaitingApproval", "Repairing", "Verifying", "RollingBack", "Escalated", "Resolved",
+        ]),
+        suspended: bool, blind: bool, object_changed: bool, gone: bool,
+        target in prop::sample::select(vec![
+            TargetState::Gone, TargetState::Untouched, TargetState::Written, TargetState::Restored, TargetState::Foreign,
+        ]),
+        now in 0i64..2000,
+    ) {
+        let status = json!({
+            "phase": phase, "proposal": proposal(), "diagnosingAt": time(100),
+            "attempts": [attempt(1, &json!({ "inForceAt": time(100) }))],
+        });
+        let facts = Facts { suspended, blind, object_changed, targets: vec![target], ..Facts::default() };
+        let mut observed = with_facts(status, facts);
+        if gone {
+            observed.invariant = None;
+        }
+        let step = decide(&observed, at(now));
+        prop_assert_eq!(&step, &decide(&observed, at(now)));
+        match step {
+            Step::Write => prop_assert!(phase == "Repairing" && !suspended && !gone && target == TargetState::Untouched),
+            Step::Undo => prop_assert!(phase == "RollingBack" && !suspended && target == TargetState::Written),
+            _ => {}
+        }
+    }
+}
