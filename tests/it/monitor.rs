@@ -173,10 +173,10 @@ async fn a_broken_dependency_holds_back_the_opening_until_it_holds_again() {
 #[tokio::test]
 async fn a_person_who_puts_the_configuration_right_is_named_as_the_outcome() {
     let stage = Stage::monitored("fixed").await;
-    stage.break_config(&json!({ "enabled": false })).await;
+    stage.break_config(&json!({ "enabled": false, "delay_ms": 0 })).await;
     stage.apply("healthy", json!({ "query": stage.service_url(), "remediation": remediation("Approve") })).await;
     stage.wait_for_phase("healthy-1", Phase::Open).await;
-    stage.break_config(&json!({ "enabled": true })).await;
+    stage.break_config(&json!({ "enabled": true, "delay_ms": 0 })).await;
     let ticket = stage.wait_for_phase("healthy-1", Phase::Resolved).await;
     assert_eq!(ticket.status.unwrap().outcome, Some(Outcome::FixedByPerson));
 }
