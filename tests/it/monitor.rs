@@ -6,7 +6,7 @@ mod quiet;
 mod succession;
 
 use crate::stage::target::{Refusing, Target};
-use crate::stage::{Stage, condition, names, phase};
+use crate::stage::{Stage, condition, names, phase, remediation};
 use harness::crd::{Invariant, Outcome, Phase, Ticket, VerdictName};
 use harness::operator::Halves;
 use kube::ResourceExt;
@@ -89,7 +89,7 @@ async fn a_target_that_refuses_connections_breaks_the_invariant_with_that_reason
     stage.apply("answers", json!({ "query": refusing.url() })).await;
     let ticket = stage.wait_for_phase("answers-1", Phase::Open).await;
     assert_eq!(ticket.spec.opening.value, "ConnectionRefused");
-    assert!(ticket.spec.title.contains("ConnectionRefused"), "{}", ticket.spec.title);
+    assert_eq!(ticket.spec.title, "answers: ConnectionRefused, expected == 200");
     let invariant = stage.condition("answers", "Holding", "False").await;
     assert_eq!(condition(&invariant, "Holding").unwrap().reason, "ConnectionRefused");
 
@@ -137,7 +137,7 @@ async fn no_data_counts_as_the_invariant_says() {
     stage.apply("violated", json!({ "noData": "Violated" })).await;
     stage.apply("holding", json!({ "noData": "Holding" })).await;
     let ticket = stage.wait_for_phase("violated-1", Phase::Open).await;
-    assert_eq!(ticket.spec.opening.value, "EgressDenied");
+    assert_eq!(ticket.spec.title, "violated: could not be asked (EgressDenied), expected == 200");
     let violated = stage.condition("violated", "Holding", "False").await;
     assert_eq!(condition(&violated, "Holding").unwrap().reason, "EgressDenied");
     let holding = stage.holding("holding").await;
@@ -168,4 +168,15 @@ async fn a_broken_dependency_holds_back_the_opening_until_it_holds_again() {
     assert!(ticket.spec.opening.first_breach_at > parent.status.unwrap().held_since.unwrap());
     assert!(ticket.spec.evidence.as_ref().unwrap().samples.len() >= 4);
     stage.condition("child", "HeldBack", "False").await;
+}
+
+#[tokio::test]
+async fn a_person_who_puts_the_configuration_right_is_named_as_the_outcome() {
+    let stage = Stage::monitored("fixed").await;
+    stage.break_config(&json!({ "enabled": false, "delay_ms": 0 })).await;
+    stage.apply("healthy", json!({ "query": stage.service_url(), "remediation": remediation("Approve") })).await;
+    stage.wait_for_phase("healthy-1", Phase::Open).await;
+    stage.break_config(&json!({ "enabled": true, "delay_ms": 0 })).await;
+    let ticket = stage.wait_for_phase("healthy-1", Phase::Resolved).await;
+    assert_eq!(ticket.status.unwrap().outcome, Some(Outcome::FixedByPerson));
 }

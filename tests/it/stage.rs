@@ -10,12 +10,13 @@ pub(crate) mod target;
 
 pub(crate) use operating::Operating;
 
-use crate::support::{client, namespace};
+use crate::support::{client, eventually, namespace};
 use futures::StreamExt;
 use harness::cli::install::{ensure_config_map, install_definitions};
 use harness::crd::{Invariant, Phase, Ticket};
 use harness::operator::{Halves, OperatorSettings};
 use harness::samples::{CONFIG_KEY, CONFIG_NAME};
+use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::WatchStreamExt;
@@ -153,6 +154,18 @@ impl Stage {
     pub(crate) async fn write_config(&self, text: &str) {
         let patch = Patch::Merge(json!({ "data": { CONFIG_KEY: text } }));
         self.api::<ConfigMap>().patch(CONFIG_NAME, &by_person(), &patch).await.unwrap();
+    }
+
+    /// Returns when the demo service's configuration, as it is now, was learned to be good.
+    pub(crate) async fn learned(&self) {
+        let text = self.config().await;
+        let is_known =
+            |good: &ControllerRevision| good.data.as_ref().is_some_and(|it| it.0["data"][CONFIG_KEY] == text);
+        eventually(PATIENCE, || async {
+            let revisions = self.api::<ControllerRevision>().list(&ListParams::default()).await.unwrap();
+            revisions.items.iter().any(is_known).then_some(())
+        })
+        .await;
     }
 
     /// The text of the demo service's configuration.

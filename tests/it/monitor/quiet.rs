@@ -1,11 +1,9 @@
 //! While all is well, nothing is written.
 
-use crate::stage::{PATIENCE, Stage, remediation};
-use crate::support::{eventually, start_plane};
+use crate::stage::{Stage, remediation};
+use crate::support::start_plane;
 use harness::operator::Halves;
-use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::Client;
-use kube::api::ListParams;
 use serde_json::json;
 
 const WRITING: [&str; 6] = ["POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"];
@@ -32,12 +30,7 @@ async fn nothing_is_written_while_everything_holds() {
     stage.apply("answers", spec).await;
     stage.holding("answers").await;
     // The last write: what is good has been learned.
-    let revisions = stage.api::<ControllerRevision>();
-    eventually(PATIENCE, || async {
-        let found = revisions.list(&ListParams::default()).await.unwrap();
-        (!found.items.is_empty()).then_some(())
-    })
-    .await;
+    stage.learned().await;
 
     let before = writes(&client).await;
     assert!(before >= 3, "the invariant, its status and the revision are counted: {before}");

@@ -45,13 +45,25 @@ async fn the_api_server_refuses_what_cannot_be_meant_and_says_why() {
         (json!({ "remediation": { "maxAttempts": 0 } }), "spec.remediation.maxAttempts"),
         (json!({ "remediation": { "verifyTimeout": "0s" } }), "verifyTimeout must be from 1s to 24h"),
         (json!({ "remediation": { "budget": { "dollars": "much" } } }), "spec.remediation.budget.dollars"),
+        (json!({ "dependsOn": [{ "name": "other" }, { "name": "answers" }] }), "must not depend on itself"),
         (json!({ "treshold": 3 }), ".spec.treshold: field not declared in schema"),
     ];
     for (spec, expected) in table {
         let message = answer(&stage, &spec).await.err().unwrap_or_else(|| panic!("accepted: {spec}"));
         assert!(message.contains(expected), "{spec}: {message}");
     }
-    answer(&stage, &json!({})).await.unwrap();
+    answer(&stage, &json!({ "dependsOn": [{ "name": "other" }] })).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_name_that_leaves_no_room_for_the_number_of_a_ticket_is_refused() {
+    let stage = Stage::monitored("long-name").await;
+    let Err(kube::Error::Api(status)) = stage.try_apply(&"a".repeat(241), json!({})).await else { panic!("accepted") };
+    assert!(status.message.contains("at most 240 characters"), "{}", status.message);
+    let longest = "a".repeat(240);
+    stage.target.answer(503);
+    stage.apply(&longest, json!({})).await;
+    stage.ticket(&format!("{longest}-1"), |_| true).await;
 }
 
 #[tokio::test]
