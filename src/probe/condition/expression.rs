@@ -164,6 +164,7 @@ fn context(measurement: &Measurement) -> cel::Context<'static> {
     context
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the evaluator hands its arguments over")]
 fn member(item: cel::Value, container: cel::Value) -> Result<bool, ExecutionError> {
     match container {
         cel::Value::List(list) => Ok(list.contains(&item)),
@@ -172,6 +173,7 @@ fn member(item: cel::Value, container: cel::Value) -> Result<bool, ExecutionErro
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the evaluator hands its arguments over")]
 fn matches(This(text): This<Arc<String>>, pattern: Arc<String>) -> Result<bool, ExecutionError> {
     regex::RegexBuilder::new(&pattern)
         .size_limit(MAX_REGEX_BYTES)
