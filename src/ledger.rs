@@ -3,13 +3,17 @@
 //! Every write carries the resourceVersion that was read, so that of two writers one learns that it was late. That is
 //! why this is an update and not a server-side apply: the two share fields, in turns.
 
-use crate::crd::{Ticket, TicketStatus};
+use crate::crd::{Phase, Ticket, TicketStatus};
 use crate::lifecycle::{self, Transition};
 use jiff::Timestamp;
 use kube::api::{Api, PostParams};
-use kube::{Client, ResourceExt};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource, ResourceExt};
 
-/// Records a transition and whatever `edit` does to the status, in one write.
+/// The API server refuses a longer note. Bytes.
+const MAX_NOTE: usize = 1024;
+
+/// Records a transition and whatever `edit` does to the status, in one write. A new phase is announced as an event.
 pub async fn record(
     client: &Client,
     field_manager: &str,
@@ -25,7 +29,40 @@ pub async fn record(
     let generation = ticket.metadata.generation.unwrap_or_default();
     lifecycle::project(status, generation, transition, message, Timestamp::now());
     let parameters = PostParams { field_manager: Some(field_manager.to_owned()), ..PostParams::default() };
-    api.replace_status(&ticket.name_any(), &parameters, &updated).await
+    let recorded = api.replace_status(&ticket.name_any(), &parameters, &updated).await?;
+    if ticket.status.as_ref().map(|status| status.phase) != Some(transition.phase) {
+        announce(client.clone(), field_manager, &recorded, transition.phase);
+    }
+    Ok(recorded)
+}
+
+/// Publishes the ticket's new phase as a Kubernetes event, in the background: an event that is lost is lost.
+fn announce(client: Client, field_manager: &str, ticket: &Ticket, phase: Phase) {
+    let status = ticket.status.clone().unwrap_or_default();
+    let mut note = status.message.unwrap_or_default();
+    note.truncate(note.floor_char_boundary(MAX_NOTE));
+    let event = Event {
+        type_: match phase {
+            Phase::Escalated | Phase::RollingBack | Phase::AwaitingApproval => EventType::Warning,
+            Phase::Open
+            | Phase::Diagnosing
+            | Phase::Repairing
+            | Phase::Verifying
+            | Phase::Resolved
+            | Phase::Cancelled => EventType::Normal,
+        },
+        reason: status.reason.unwrap_or_else(|| format!("{phase:?}")),
+        note: Some(note),
+        action: format!("{phase:?}"),
+        secondary: None,
+    };
+    let reference = ticket.object_ref(&());
+    let recorder = Recorder::new(client, Reporter { controller: field_manager.to_owned(), instance: None });
+    tokio::spawn(async move {
+        if let Err(error) = recorder.publish(&event, &reference).await {
+            tracing::debug!(%error, "an event was not published");
+        }
+    });
 }
 
 /// Somebody else wrote first, or the object is gone: nothing is wrong, the next look decides again.

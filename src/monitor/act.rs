@@ -118,8 +118,8 @@ pub async fn open_ticket(
         Transition { phase: Phase::Open, reason: Some("ThresholdCrossed"), outcome: None, effect: Effect::None };
     match write_transition(client, &created, transition, &created.spec.title.clone(), |_| ()).await {
         Ok(ticket) => Ok(ticket),
-        // The agent was faster, or will be: an absent status is Open.
-        Err(error) if error.is_conflict() => Ok(created),
+        // The agent was faster, or will be: an absent status is Open. A ticket that is gone already is an error.
+        Err(ActError::ChangeTicket { source: kube::Error::Api(status), .. }) if status.is_conflict() => Ok(created),
         Err(error) => Err(error),
     }
 }
