@@ -17,7 +17,7 @@ pub mod policy;
 pub mod tools;
 
 use crate::crd::{Invariant, Ticket};
-use crate::history::ConfigHistory;
+use crate::history::{ConfigHistory, Revision};
 use crate::lifecycle;
 use crate::probe::{EgressPolicy, Prober};
 use crate::watch::{Change, ObjectKey, changes};
@@ -28,7 +28,7 @@ use executor::Executor;
 use futures::{Stream, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::watcher;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use planner::Planner;
 use planner::last_known_good::LastKnownGood;
 use std::collections::HashMap;
@@ -42,6 +42,9 @@ use tools::Tools;
 
 /// Changes are gathered for so long before the baseline is looked at again.
 const LEARN_PAUSE: Duration = Duration::from_millis(250);
+
+/// What was not found to be good is looked at again after this.
+const LEARN_RETRY: SignedDuration = SignedDuration::from_secs(2);
 
 /// Incidents may take this long to stop between two writes at shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -73,9 +76,11 @@ pub struct Context {
     pub(crate) settings: Settings,
     pub(crate) executor: Executor,
     pub(crate) tools: Tools,
+    pub(crate) prober: Arc<Prober>,
     pub(crate) planners: Vec<Arc<dyn Planner>>,
     pub(crate) claims: Claims,
     pub(crate) board: Board,
+    /// Counts what concerns every incident: an object was let go, or a configuration changed.
     changed: signal::Sender<u64>,
 }
 
@@ -86,15 +91,29 @@ impl Context {
     }
 }
 
+/// A ticket's task, from outside.
+struct Running {
+    /// Counts what concerns this incident alone: its ticket, or an invariant of its namespace, changed.
+    changed: signal::Sender<u64>,
+}
+
+impl Running {
+    fn wake(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+}
+
 /// Works until `shutdown`; then stops between two writes.
 pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) -> Result<(), AgentError> {
     let prober = Prober::new(settings.egress).map_err(|error| AgentError::SetUpTools(error.to_string()))?;
+    let prober = Arc::new(prober);
     let history = ConfigHistory::new(client.clone());
     let invariants = changes::<Invariant>(api(&client, settings.namespace.as_deref()), watcher::Config::default());
     let tickets = changes::<Ticket>(api(&client, settings.namespace.as_deref()), watcher::Config::default());
     let context = Arc::new(Context {
         executor: Executor::new(client.clone()),
-        tools: Tools::new(client.clone(), history.clone(), Arc::new(prober)),
+        tools: Tools::new(client.clone(), history.clone(), Arc::clone(&prober)),
+        prober,
         planners: vec![Arc::new(LastKnownGood)],
         claims: Claims::default(),
         board: Board::default(),
@@ -137,8 +156,7 @@ struct Dispatcher {
     /// The resourceVersion of each ConfigMap that was found to be good last.
     learned: HashMap<ObjectKey, String>,
     incidents: JoinSet<ObjectKey>,
-    /// The UID of the ticket that each task is about.
-    running: HashMap<ObjectKey, String>,
+    running: HashMap<ObjectKey, Running>,
     synced: Synced,
     shutdown: CancellationToken,
 }
@@ -175,11 +193,16 @@ impl Dispatcher {
             Change::Applied(invariant) => {
                 let key = ObjectKey::of(&invariant);
                 self.runs.note(&key, &invariant, Timestamp::now());
-                self.context.board.lock().invariants.insert(key, Arc::new(invariant));
+                let before = self.context.board.lock().invariants.insert(key.clone(), Arc::new(invariant.clone()));
+                // New samples alone are nothing that an incident waits for.
+                if before.is_none_or(|before| board::concerns_incidents(&before, &invariant)) {
+                    self.wake_namespace(&key.namespace);
+                }
             }
             Change::Deleted(key) => {
                 self.runs.forget(&key);
                 self.context.board.lock().invariants.remove(&key);
+                self.wake_namespace(&key.namespace);
             }
             Change::Synced => {
                 self.synced.invariants = true;
@@ -187,7 +210,10 @@ impl Dispatcher {
             }
         }
         self.history.follow_only(self.context.board.config_maps());
-        self.context.wake_all();
+    }
+
+    fn wake_namespace(&self, namespace: &str) {
+        self.running.iter().filter(|(key, _)| key.namespace == namespace).for_each(|(_, running)| running.wake());
     }
 
     fn ticket_changed(&mut self, change: Change<Ticket>) {
@@ -196,16 +222,23 @@ impl Dispatcher {
                 let key = ObjectKey::of(&ticket);
                 self.context.board.lock().tickets.insert(key.clone(), Arc::new(ticket));
                 self.start(&key);
+                self.wake(&key);
             }
             Change::Deleted(key) => {
                 self.context.board.lock().tickets.remove(&key);
+                self.wake(&key);
             }
             Change::Synced => {
                 self.synced.tickets = true;
                 self.start_all();
             }
         }
-        self.context.wake_all();
+    }
+
+    fn wake(&self, key: &ObjectKey) {
+        if let Some(running) = self.running.get(key) {
+            running.wake();
+        }
     }
 
     /// Once everything is known: first those in mid-incident, so that they keep what they had claimed.
@@ -237,11 +270,13 @@ impl Dispatcher {
                 tracing::warn!(ticket = %key, %holder, "two tickets in mid-incident share an object");
             }
         }
-        self.running.insert(key.clone(), ticket.uid().unwrap_or_default());
-        let (context, key, changed) = (Arc::clone(&self.context), key.clone(), self.context.changed.subscribe());
+        let (own, common) = (signal::Sender::new(0), self.context.changed.subscribe());
+        let changes = incident::Changes { own: own.subscribe(), common };
+        self.running.insert(key.clone(), Running { changed: own });
+        let (context, key) = (Arc::clone(&self.context), key.clone());
         let shutdown = self.shutdown.clone();
         self.incidents.spawn(async move {
-            incident::run(&context, &key, changed, shutdown).await;
+            incident::run(&context, &key, changes, shutdown).await;
             key
         });
     }
@@ -271,31 +306,45 @@ impl Dispatcher {
             {
                 continue;
             }
-            let ripe = {
+            let (ripe, group) = {
                 let state = self.context.board.lock();
-                baseline::ripe(
-                    &revision,
-                    &baseline::group(&config, &state.invariants),
-                    &self.runs,
-                    self.context.settings.good_after,
-                )
+                let group = baseline::group(&config, &state.invariants);
+                let ripe = baseline::ripe(&revision, &group, &self.runs, self.context.settings.good_after);
+                (ripe, group.into_iter().cloned().collect::<Vec<_>>())
             };
-            match ripe {
-                Some(at) if at <= now => match baseline::keep(&self.context.client, &config, &revision, now).await {
-                    Ok(()) => {
-                        self.learned.insert(config, revision.resource_version.clone());
-                    }
-                    Err(error) => {
-                        tracing::warn!(%config, %error, "a good revision is not kept yet; it is tried again");
-                        next = now.checked_add(SignedDuration::from_secs(5)).ok();
-                    }
-                },
-                Some(at) => next = Some(next.map_or(at, |known| known.min(at))),
-                None => {}
-            }
+            let again = match ripe {
+                Some(at) if at <= now && self.keep(&config, &revision, &group, now).await => None,
+                Some(at) if at <= now => now.checked_add(LEARN_RETRY).ok(),
+                other => other,
+            };
+            next = [next, again].into_iter().flatten().min();
         }
         let wait = next.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
         wait.map(|wait| tokio::time::Instant::now() + wait)
+    }
+
+    /// Keeps a revision as good, if everything holds at this very moment and it is still in force then.
+    async fn keep(
+        &mut self,
+        config: &ObjectKey,
+        revision: &Arc<Revision>,
+        group: &[Arc<Invariant>],
+        now: Timestamp,
+    ) -> bool {
+        let holds = baseline::holds_now(&self.context.prober, group).await;
+        if !holds || self.history.latest(config).as_ref() != Some(revision) {
+            return false;
+        }
+        match baseline::keep(&self.context.client, config, revision, now).await {
+            Ok(()) => {
+                self.learned.insert(config.clone(), revision.resource_version.clone());
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%config, %error, "a good revision is not kept yet; it is tried again");
+                false
+            }
+        }
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Break, detect, repair, verify: the whole loop on this machine, in a screen of three panes.
+    ///
+    /// It starts a Kubernetes control plane of its own, unless --kubeconfig or --context names a cluster.
     Demo(demo::Arguments),
     /// Install the definitions and the sample invariants into a cluster.
     Init(init::Arguments),

@@ -100,10 +100,8 @@ impl std::fmt::Display for ConfigKey {
     }
 }
 
-/// Writes `fault` into the configuration; on top of whatever is there when it is written.
-///
-/// A configuration that has the fault already is written all the same, with no effect.
-pub async fn inject(client: &Client, target: &ConfigKey, fault: &Fault) -> Result<Written, InjectionError> {
+/// Writes these faults into the configuration, in this order and in one write; on top of whatever is there then.
+pub async fn inject(client: &Client, target: &ConfigKey, faults: &[Fault]) -> Result<Written, InjectionError> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), &target.namespace);
     let (namespace, name) = (target.namespace.clone(), target.name.clone());
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
@@ -113,7 +111,7 @@ pub async fn inject(client: &Client, target: &ConfigKey, fault: &Fault) -> Resul
             name: name.clone(),
             source: Box::new(source),
         })?;
-        let patch = patch(&current, target, fault)?;
+        let patch = patch(&current, target, faults)?;
         match api.patch(&target.name, &parameters, &patch).await {
             Ok(written) => {
                 let resource_version = written.resource_version().unwrap_or_default();
@@ -127,7 +125,7 @@ pub async fn inject(client: &Client, target: &ConfigKey, fault: &Fault) -> Resul
     Err(InjectionError::Outrun { namespace, name })
 }
 
-fn patch(current: &ConfigMap, target: &ConfigKey, fault: &Fault) -> Result<Patch<ConfigMap>, InjectionError> {
+fn patch(current: &ConfigMap, target: &ConfigKey, faults: &[Fault]) -> Result<Patch<ConfigMap>, InjectionError> {
     let ConfigKey { namespace, name, key } = target.clone();
     let nothing = std::collections::BTreeMap::new();
     let data = current.data.as_ref().unwrap_or(&nothing);
@@ -136,7 +134,10 @@ fn patch(current: &ConfigMap, target: &ConfigKey, fault: &Fault) -> Result<Patch
         return Err(InjectionError::FindKey { namespace, name, key, present });
     };
     let pointer = format!("/data/{}", key.replace('~', "~0").replace('/', "~1"));
-    let changed = apply(text, fault).map_err(|source| InjectionError::EditText { namespace, name, key, source })?;
+    let changed = faults
+        .iter()
+        .try_fold(text.clone(), |text, fault| apply(&text, fault))
+        .map_err(|source| InjectionError::EditText { namespace, name, key, source })?;
     let operations = json!([
         { "op": "test", "path": "/metadata/resourceVersion", "value": current.metadata.resource_version },
         { "op": "replace", "path": pointer, "value": changed },

@@ -15,6 +15,7 @@
 //! - [`service`]: the demo's rate limiter, a program that happens to share the binary.
 //! - [`cluster`]: a Kubernetes API to talk to: the current context, or a real embedded control plane.
 //! - [`tui`]: the screen, a pure client of the API.
+//! - [`injection`]: a fault, written through the API as a person would; [`samples`]: the demo's manifests.
 //! - [`cli`]: a file per subcommand; the only reader of the environment.
 
 pub mod agent;

@@ -93,6 +93,7 @@ fn in_open(event: Event) -> Transition {
         Event::HeldUp(Holdup::WaitingForTarget) => Transition::to(Phase::Open, "WaitingForTarget", Effect::None),
         Event::HeldUp(Holdup::CoolingDown) => Transition::to(Phase::Open, "CoolingDown", Effect::None),
         Event::HeldUp(Holdup::DependencyBroken) => Transition::to(Phase::Open, "DependencyBroken", Effect::None),
+        Event::HeldUp(Holdup::AwaitingVerdict) => Transition::to(Phase::Open, "AwaitingVerdict", Effect::None),
         Event::Suspended => Transition::to(Phase::Open, "Suspended", Effect::None),
         Event::NeverHeld => escalated(Outcome::NeverHeld),
         Event::ClaimWon => Transition::to(Phase::Diagnosing, "ClaimWon", Effect::StartPlanner),

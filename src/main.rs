@@ -1,4 +1,4 @@
-//! The binary: installs the TLS provider, parses the command line, dispatches.
+//! The binary: installs the TLS provider, reads `.env`, parses the command line, dispatches.
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -8,6 +8,14 @@ fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("harness: a TLS provider was installed before main");
         return ExitCode::FAILURE;
+    }
+    // Before the command line, whose defaults come from the environment, and before any thread.
+    match dotenvy::dotenv() {
+        Err(error) if !error.not_found() => {
+            eprintln!("harness: .env cannot be read: {error}; expected lines of the form NAME=VALUE");
+            return ExitCode::FAILURE;
+        }
+        Ok(_) | Err(_) => {}
     }
     harness::cli::run(harness::cli::Cli::parse())
 }

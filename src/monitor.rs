@@ -46,7 +46,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// A write that met somebody else's is decided again after this.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often ended tickets are looked over.
+/// How often ended tickets are looked over, after a first time when all are known.
 const RETENTION_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Writes under way at shutdown may take this long.
@@ -146,7 +146,7 @@ impl Monitor {
         mut tickets: impl Stream<Item = Change<Ticket>> + Unpin,
         shutdown: CancellationToken,
     ) {
-        let mut retention = tokio::time::interval(RETENTION_INTERVAL);
+        let mut retention = tokio::time::interval_at(Instant::now() + RETENTION_INTERVAL, RETENTION_INTERVAL);
         loop {
             let room = self.asking.len() < MAX_IN_FLIGHT;
             let due = self.schedule.next_due().map(|due| self.origin + due).filter(|_| room);
@@ -215,6 +215,7 @@ impl Monitor {
             }
             Change::Synced => {
                 self.tickets_synced = true;
+                self.drop_old_tickets();
                 let keys: Vec<_> = self.watched.keys().cloned().collect();
                 for key in keys {
                     self.reconsider(&key);

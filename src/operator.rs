@@ -4,6 +4,7 @@ use crate::probe::EgressPolicy;
 use crate::{agent, monitor};
 use kube::Client;
 use std::time::Duration;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// What the operator is to do.
@@ -43,6 +44,9 @@ pub enum OperatorError {
     /// The agent.
     #[error(transparent)]
     Agent(#[from] agent::AgentError),
+    /// A half ended in a way that it never should.
+    #[error("a half of the operator broke down, which is a defect: {0}")]
+    BrokeDown(#[source] JoinError),
 }
 
 /// Runs both halves until `shutdown`.
@@ -71,26 +75,18 @@ pub async fn run_halves(
         suspended: settings.suspended,
     };
     // Tasks of their own, so that a long step of one does not delay the other.
-    let watching = (halves != Halves::Agent)
-        .then(|| tokio::spawn(monitor::run(client.clone(), monitor_settings, shutdown.clone())));
-    let repairing =
-        (halves != Halves::Monitor).then(|| tokio::spawn(agent::run(client, agent_settings, shutdown.clone())));
-    if let Some(task) = watching {
-        joined(task).await?;
+    let mut tasks: JoinSet<Result<(), OperatorError>> = JoinSet::new();
+    if halves != Halves::Agent {
+        let monitor = monitor::run(client.clone(), monitor_settings, shutdown.clone());
+        tasks.spawn(async move { Ok(monitor.await?) });
     }
-    if let Some(task) = repairing {
-        joined(task).await?;
+    if halves != Halves::Monitor {
+        let agent = agent::run(client, agent_settings, shutdown);
+        tasks.spawn(async move { Ok(agent.await?) });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        // A half that broke down is a defect: better a restart of the process than half an operator.
+        ended.map_err(OperatorError::BrokeDown)??;
     }
     Ok(())
-}
-
-async fn joined<E>(task: tokio::task::JoinHandle<Result<(), E>>) -> Result<(), OperatorError>
-where
-    OperatorError: From<E>,
-{
-    match task.await {
-        Ok(result) => Ok(result?),
-        // A panic is a defect: better a restart of the process than half an operator.
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
 }

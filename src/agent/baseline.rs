@@ -6,6 +6,7 @@ use super::executor::FIELD_MANAGER;
 use crate::crd::{Allow, Invariant, Target, VerdictName, type_};
 use crate::document;
 use crate::history::Revision;
+use crate::probe::{self, Condition, Prober, Query, Verdict};
 use crate::watch::ObjectKey;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -105,14 +106,30 @@ impl Runs {
     }
 }
 
-/// When a revision is good: `None` while something in the group does not hold.
+/// When a revision is good: `None` while something in the group does not hold. Never before each invariant was asked
+/// at least once under it, however rarely that is.
 pub fn ripe(revision: &Revision, group: &[&Arc<Invariant>], runs: &Runs, good_after: Duration) -> Option<Timestamp> {
-    let mut since = revision.seen_at;
+    let (mut since, mut wait) = (revision.seen_at, good_after);
     for invariant in group {
         since = since.max(runs.holding_since(invariant)?);
+        wait = wait.max(Duration::from(invariant.spec.interval) + Duration::from(invariant.spec.timeout));
     }
-    let good_after = SignedDuration::try_from(good_after).ok()?;
+    let good_after = SignedDuration::try_from(wait).ok()?;
     if group.is_empty() { None } else { since.checked_add(good_after).ok() }
+}
+
+/// Whether all of the group hold at this very moment, by the agent's own look: the monitor's word may be old.
+pub async fn holds_now(prober: &Prober, group: &[Arc<Invariant>]) -> bool {
+    let looks = group.iter().map(|invariant| async move {
+        let (Ok(query), Ok(condition)) =
+            (Query::parse(&invariant.spec.query), Condition::parse(&invariant.spec.condition))
+        else {
+            return false;
+        };
+        let sample = prober.ask(&query, invariant.spec.timeout.into()).await;
+        probe::judge(&sample, &condition).verdict == Verdict::Holds
+    });
+    futures::future::join_all(looks).await.into_iter().all(|holds| holds)
 }
 
 /// The newest good revision of a ConfigMap.
@@ -262,6 +279,13 @@ mod tests {
         let all = [(invariant("editor", Some(1)), 5), (invariant("sibling", Some(1)), 7)];
         assert_eq!(ripe_at(&all, &revision(3)), Some(second(17)));
         assert_eq!(ripe_at(&all, &revision(9)), Some(second(19)));
+    }
+
+    #[test]
+    fn a_revision_is_not_good_before_each_invariant_was_asked_under_it() {
+        let mut rare = (*invariant("editor", Some(1))).clone();
+        rare.spec.interval = Duration::from_mins(10).into();
+        assert_eq!(ripe_at(&[(Arc::new(rare), 5)], &revision(3)), Some(second(5 + 601)));
     }
 
     #[test]

@@ -118,6 +118,17 @@ pub fn holding(invariant: &Invariant) -> Option<&str> {
     conditions.iter().find(|condition| condition.type_ == type_::HOLDING).map(|condition| condition.status.as_str())
 }
 
+/// Whether an incident may decide otherwise after this change of an invariant.
+pub fn concerns_incidents(before: &Invariant, after: &Invariant) -> bool {
+    before.uid() != after.uid()
+        || before.metadata.generation != after.metadata.generation
+        || before.metadata.deletion_timestamp != after.metadata.deletion_timestamp
+        || before.annotations() != after.annotations()
+        || holding(before) != holding(after)
+        || verdict(before) != verdict(after)
+        || before.status.as_ref().map(|it| it.held_generation) != after.status.as_ref().map(|it| it.held_generation)
+}
+
 /// What the last sample meant.
 pub fn verdict(invariant: &Invariant) -> Option<VerdictName> {
     invariant.status.as_ref()?.verdict

@@ -32,6 +32,12 @@ impl Claims {
         holders.len() < before
     }
 
+    /// Whether no other ticket holds any of the objects.
+    pub fn is_free(&self, ticket: &ObjectKey, objects: &[ObjectKey]) -> bool {
+        let holders = self.lock();
+        objects.iter().filter_map(|object| holders.get(object)).all(|holder| holder == ticket)
+    }
+
     /// Whether any ticket works on the object.
     pub fn is_claimed(&self, object: &ObjectKey) -> bool {
         self.lock().contains_key(object)

@@ -10,6 +10,7 @@ use crate::lifecycle::{self, Event, Holdup};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An incident as it was seen.
 #[derive(Debug, Clone)]
@@ -23,12 +24,15 @@ pub struct Observed {
 }
 
 /// What counts besides the ticket and the invariant.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own; no two exclude each other")]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     /// All writes to targets are stopped.
     pub suspended: bool,
     /// Invariants that this one depends on and that are broken.
     pub broken_dependencies: Vec<String>,
+    /// It waited for another ticket's repair, and by the agent's own look it holds since.
+    pub answers_well: bool,
     /// An earlier attempt failed too recently; until when.
     pub cooldown_until: Option<Timestamp>,
     /// What became of the targets of the last attempt, in the order of its actions.
@@ -74,7 +78,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Step {
     }
     let Some(invariant) = observed.invariant.as_deref().filter(|_| !deleting) else {
         if deleting {
-            return in_rolling_back(observed, &status, u32::MAX);
+            return in_rolling_back(observed, &status, u32::MAX, now);
         }
         return Step::Happened(Event::InvariantDeleted, deleted_message(&status));
     };
@@ -82,9 +86,9 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Step {
         Phase::Open => in_open(observed, &status, invariant, now),
         Phase::Diagnosing => in_diagnosing(observed, &status, invariant, now),
         Phase::AwaitingApproval => in_awaiting_approval(observed, &status, invariant, now),
-        Phase::Repairing => in_repairing(observed, &status),
+        Phase::Repairing => in_repairing(observed, &status, now),
         Phase::Verifying => in_verifying(observed, &status, invariant, now),
-        Phase::RollingBack => in_rolling_back(observed, &status, invariant.spec.remediation.max_attempts),
+        Phase::RollingBack => in_rolling_back(observed, &status, invariant.spec.remediation.max_attempts, now),
         Phase::Escalated => in_escalated(observed, &status),
         Phase::Resolved | Phase::Cancelled => Step::End,
     }
@@ -111,10 +115,15 @@ fn hold(status: &TicketStatus, event: Event, message: String, until: Option<Time
     }
 }
 
+/// Nothing is watched that tells when the suspension of a namespace is lifted.
+fn look_again(now: Timestamp) -> Option<Timestamp> {
+    now.checked_add(SignedDuration::from_secs(10)).ok()
+}
+
 fn in_open(observed: &Observed, status: &TicketStatus, invariant: &Invariant, now: Timestamp) -> Step {
     let facts = &observed.facts;
     if facts.suspended {
-        return hold(status, Event::Suspended, "writes are suspended".to_owned(), None);
+        return hold(status, Event::Suspended, "writes are suspended".to_owned(), look_again(now));
     }
     let held_generation = invariant.status.as_ref().map_or(0, |status| status.held_generation);
     if held_generation < observed.ticket.spec.invariant_ref.generation {
@@ -131,13 +140,18 @@ fn in_open(observed: &Observed, status: &TicketStatus, invariant: &Invariant, no
             let message = format!("an earlier attempt failed; the next one begins at {until:.0}");
             hold(status, Event::HeldUp(Holdup::CoolingDown), message, Some(until))
         }
+        Some(_) | None if facts.answers_well => {
+            let message = "it answers well since another ticket's repair; the monitor decides".to_owned();
+            let pause = signed(Duration::from(invariant.spec.interval) + Duration::from(invariant.spec.timeout));
+            hold(status, Event::HeldUp(Holdup::AwaitingVerdict), message, now.checked_add(pause).ok())
+        }
         Some(_) | None => Step::Claim,
     }
 }
 
 fn in_diagnosing(observed: &Observed, status: &TicketStatus, invariant: &Invariant, now: Timestamp) -> Step {
     if observed.facts.suspended {
-        return hold(status, Event::Suspended, "writes are suspended".to_owned(), None);
+        return hold(status, Event::Suspended, "writes are suspended".to_owned(), look_again(now));
     }
     let budget = signed(invariant.spec.remediation.budget.duration.into());
     let began = status.diagnosing_at.as_ref().map_or(now, |at| at.0);
@@ -183,7 +197,7 @@ fn in_awaiting_approval(observed: &Observed, status: &TicketStatus, invariant: &
     }
 }
 
-fn in_repairing(observed: &Observed, status: &TicketStatus) -> Step {
+fn in_repairing(observed: &Observed, status: &TicketStatus, now: Timestamp) -> Step {
     let targets = &observed.facts.targets;
     let all = |state| !targets.is_empty() && targets.iter().all(|it| *it == state);
     let any = |state| targets.contains(&state);
@@ -202,7 +216,7 @@ fn in_repairing(observed: &Observed, status: &TicketStatus) -> Step {
         );
     }
     if observed.facts.suspended {
-        return hold(status, Event::Suspended, "writes are suspended".to_owned(), None);
+        return hold(status, Event::Suspended, "writes are suspended".to_owned(), look_again(now));
     }
     Step::Write
 }
@@ -222,7 +236,7 @@ fn in_verifying(observed: &Observed, status: &TicketStatus, invariant: &Invarian
     };
     if facts.suspended {
         let message = "writes are suspended: the change is neither verified nor undone".to_owned();
-        return hold(status, Event::Suspended, message, None);
+        return hold(status, Event::Suspended, message, look_again(now));
     }
     if facts.blind {
         let message = "the invariant cannot be asked; the verification waits".to_owned();
@@ -246,7 +260,7 @@ fn in_verifying(observed: &Observed, status: &TicketStatus, invariant: &Invarian
     Step::Happened(Event::VerifyTimedOut { others_wrote }, message)
 }
 
-fn in_rolling_back(observed: &Observed, status: &TicketStatus, max_attempts: u32) -> Step {
+fn in_rolling_back(observed: &Observed, status: &TicketStatus, max_attempts: u32, now: Timestamp) -> Step {
     let targets = &observed.facts.targets;
     let is_back = |state: &TargetState| matches!(state, TargetState::Restored | TargetState::Untouched);
     if targets.iter().all(is_back) {
@@ -264,7 +278,7 @@ fn in_rolling_back(observed: &Observed, status: &TicketStatus, max_attempts: u32
     }
     if observed.facts.suspended {
         let message = "writes are suspended: the change is not undone yet".to_owned();
-        return hold(status, Event::Suspended, message, None);
+        return hold(status, Event::Suspended, message, look_again(now));
     }
     Step::Undo
 }
@@ -288,6 +302,6 @@ pub fn cooldown_until<'a>(attempts: impl Iterator<Item = &'a Attempt>, invariant
     failed.filter_map(|it| it.settled_at.as_ref()?.0.checked_add(cooldown).ok()).max()
 }
 
-fn signed(duration: std::time::Duration) -> SignedDuration {
+fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }

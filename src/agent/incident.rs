@@ -58,11 +58,20 @@ pub fn objects(invariant: &Invariant) -> Vec<ObjectKey> {
     found
 }
 
+/// What an incident is woken by.
+pub struct Changes {
+    /// Its own ticket, or an invariant of its namespace.
+    pub own: signal::Receiver<u64>,
+    /// What concerns every incident.
+    pub common: signal::Receiver<u64>,
+}
+
 /// Works on a ticket until it ends, it is gone, or `shutdown`.
-pub async fn run(context: &Context, key: &ObjectKey, mut changed: signal::Receiver<u64>, shutdown: CancellationToken) {
+pub async fn run(context: &Context, key: &ObjectKey, mut changes: Changes, shutdown: CancellationToken) {
     let mut incident = Incident { context, key, session: None };
     while !shutdown.is_cancelled() {
-        changed.mark_unchanged();
+        changes.own.mark_unchanged();
+        changes.common.mark_unchanged();
         let until = match incident.advance().await {
             Ok(Pace::Again) => continue,
             Ok(Pace::Ended) => break,
@@ -76,7 +85,8 @@ pub async fn run(context: &Context, key: &ObjectKey, mut changed: signal::Receiv
         };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            _ = changed.changed() => {}
+            Ok(()) = changes.own.changed() => {}
+            Ok(()) = changes.common.changed() => {}
             () = sleep_until(until) => {}
         }
     }

@@ -4,10 +4,11 @@
 //! fresh from the API server, because what follows may be a write.
 
 use super::Context;
-use super::baseline::PROJECTION_LAG;
+use super::baseline::{PROJECTION_LAG, holds_now};
 use super::board;
 use super::decide::{Facts, Observed, cooldown_until};
 use super::executor::{TargetState, target_state};
+use super::incident::objects;
 use crate::crd::{Attempt, Invariant, Phase, SUSPEND_ANNOTATION, Ticket, TicketStatus, VerdictName};
 use crate::lifecycle;
 use crate::watch::ObjectKey;
@@ -43,7 +44,7 @@ async fn facts(
     context: &Context,
     ticket: &Ticket,
     status: &TicketStatus,
-    invariant: &Invariant,
+    invariant: &Arc<Invariant>,
 ) -> Result<Facts, kube::Error> {
     let namespace = ticket.namespace().unwrap_or_default();
     let dependencies = invariant.spec.depends_on.iter().map(|it| it.name.as_str());
@@ -51,6 +52,7 @@ async fn facts(
     Ok(Facts {
         suspended: context.settings.suspended || is_suspended(context, &namespace, invariant).await?,
         broken_dependencies: context.board.broken(&namespace, dependencies),
+        answers_well: answers_well(context, ticket, status, invariant).await,
         cooldown_until: cooldown_until(context.board.earlier_attempts(ticket).iter(), invariant),
         targets: targets(context, ticket, status).await?,
         in_force_from: in_force_from(context, &namespace, status).await?,
@@ -68,6 +70,14 @@ async fn is_suspended(context: &Context, namespace: &str, invariant: &Invariant)
     let api: Api<Namespace> = Api::all(context.client.clone());
     let found = api.get_opt(namespace).await?;
     Ok(found.is_some_and(|it| says_so(it.annotations().get(SUSPEND_ANNOTATION))))
+}
+
+/// A ticket that waited for another's repair looks for itself, once the target is free, before it is taken up: else it
+/// would be diagnosed in the moment between the repair and the monitor's next sample.
+async fn answers_well(context: &Context, ticket: &Ticket, status: &TicketStatus, invariant: &Arc<Invariant>) -> bool {
+    let waited = matches!(status.reason.as_deref(), Some("WaitingForTarget" | "AwaitingVerdict"));
+    let free = context.claims.is_free(&ObjectKey::of(ticket), &objects(invariant));
+    status.phase == Phase::Open && waited && free && holds_now(&context.prober, std::slice::from_ref(invariant)).await
 }
 
 /// The last sample could not be asked, for a reason on the harness's own side.

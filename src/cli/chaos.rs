@@ -56,7 +56,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let client = arguments.connection.connect().await?;
     let namespace = arguments.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let target = ConfigKey { namespace, name: arguments.name, key: arguments.key };
-    inject(&client, &target, &arguments.fault.fault()).await?;
+    inject(&client, &target, &[arguments.fault.fault()]).await?;
     writeln!(std::io::stdout(), "{:?} is written into ConfigMap {target} as {FIELD_MANAGER}", arguments.fault)?;
     Ok(ExitCode::SUCCESS)
 }

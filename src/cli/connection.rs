@@ -3,9 +3,10 @@
 use super::Failure;
 use crate::cluster::connect::{Target, connect};
 use crate::tui::model::Cluster;
+use crate::tui::text::plain;
 use kube::Client;
 use kube::config::Kubeconfig;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Which cluster is meant.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -32,12 +33,17 @@ impl Connection {
 
     /// The cluster behind `client`, as the screen names it.
     pub async fn describe(&self, client: &Client) -> Result<Cluster, Failure> {
-        let version = client.apiserver_version().await?.git_version;
-        let mut kubectl = kubectl(self.kubeconfig.as_deref());
-        if let Some(context) = &self.context {
-            kubectl = format!("{kubectl} --context {}", quoted(context));
-        }
-        Ok(Cluster { version, context: self.context_name(), kubectl })
+        let version = plain(&client.apiserver_version().await?.git_version, 40);
+        Ok(Cluster { version, context: self.context_name(), kubectl: format!("kubectl{}", self.flags()) })
+    }
+
+    /// The flags that name this cluster, for `harness` and `kubectl` alike, each behind a space.
+    pub fn flags(&self) -> String {
+        let kubeconfig = self.kubeconfig.as_ref().map(|path| ("kubeconfig", path.display().to_string()));
+        let context = self.context.clone().map(|name| ("context", name));
+        let given = [kubeconfig, context].into_iter().flatten();
+        let flags: Vec<String> = given.map(|(flag, value)| format!(" --{flag} {}", quoted(&value))).collect();
+        flags.concat()
     }
 
     fn context_name(&self) -> String {
@@ -47,14 +53,6 @@ impl Connection {
         };
         let named = self.context.clone().or_else(|| read().ok()?.current_context);
         named.unwrap_or_else(|| "in the cluster".to_owned())
-    }
-}
-
-/// The start of a kubectl command line for this kubeconfig.
-pub fn kubectl(kubeconfig: Option<&Path>) -> String {
-    match kubeconfig {
-        Some(path) => format!("kubectl --kubeconfig {}", quoted(&path.display().to_string())),
-        None => "kubectl".to_owned(),
     }
 }
 
@@ -73,9 +71,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_with_spaces_or_quotes_can_be_pasted_into_a_shell() {
-        assert_eq!(kubectl(Some(Path::new("/run/k"))), "kubectl --kubeconfig /run/k");
-        assert_eq!(kubectl(Some(Path::new("/my run/it's"))), r"kubectl --kubeconfig '/my run/it'\''s'");
-        assert_eq!(kubectl(None), "kubectl");
+    fn the_flags_can_be_pasted_into_a_shell() {
+        let flags = |kubeconfig: Option<&str>, context: Option<&str>| {
+            Connection { kubeconfig: kubeconfig.map(PathBuf::from), context: context.map(str::to_owned) }.flags()
+        };
+        assert_eq!(flags(None, None), "");
+        assert_eq!(flags(Some("/run/k"), Some("kind-a")), " --kubeconfig /run/k --context kind-a");
+        assert_eq!(flags(Some("/my run/it's"), None), r" --kubeconfig '/my run/it'\''s'");
     }
 }

@@ -22,7 +22,6 @@ pub struct Arguments {
 /// Installs, and says what it did and what to type next. Safe to repeat: what people changed stays as it is.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let client = arguments.connection.connect().await?;
-    let cluster = arguments.connection.describe(&client).await?;
     let namespace = arguments.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let mut lines = Vec::new();
     for name in install_definitions(&client).await? {
@@ -36,15 +35,25 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     for (name, outcome) in install_invariants(&client, &namespace, PORT, Overwrite::No).await? {
         lines.push(format!("invariant/{name} {}", became(outcome)));
     }
-    let kubectl = cluster.kubectl;
-    lines.push(String::new());
-    lines.push("What is next:".to_owned());
-    lines.push(format!("  {kubectl} --namespace {namespace} get invariants   what must hold"));
-    lines.push("  harness service --config config.json   the service that the samples are about".to_owned());
-    lines.push("  harness run                            the operator, which checks and repairs".to_owned());
-    lines.push("  harness watch                          the screen".to_owned());
+    lines.extend(next(&format!("{} --namespace {namespace}", arguments.connection.flags())));
     writeln!(std::io::stdout(), "{}", lines.join("\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What to type next, with the flags that lead to the same place.
+fn next(place: &str) -> [String; 10] {
+    [
+        String::new(),
+        "What is next:".to_owned(),
+        format!("  kubectl{place} get invariants"),
+        "      what must hold".to_owned(),
+        format!("  harness run{place} --with-service --allow-loopback --good-after 10s"),
+        "      the operator, which checks and repairs, and the service that the samples are about".to_owned(),
+        format!("  harness watch{place}"),
+        "      the screen".to_owned(),
+        format!("  harness chaos slow{place}"),
+        "      something to repair".to_owned(),
+    ]
 }
 
 fn became(outcome: Installed) -> &'static str {

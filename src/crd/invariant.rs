@@ -21,6 +21,8 @@ use std::time::Duration as StdDuration;
     category = "harness",
     doc = "What must hold of a service. The harness asks the query every interval, opens a Ticket when the condition breaks, and closes it only when it sees the condition hold again.",
     selectable = ".spec.severity",
+    validation = ("self.metadata.name.size() <= 240", "the name must be at most 240 characters long: its tickets are named NAME-1, NAME-2 and so on"),
+    validation = ("!has(self.spec.dependsOn) || !self.spec.dependsOn.exists(it, it.name == self.metadata.name)", "an invariant must not depend on itself: it would hold back its own tickets"),
     printcolumn(name = "Holds", type_ = "string", json_path = ".status.conditions[?(@.type=='Holding')].status"),
     printcolumn(name = "Value", type_ = "string", json_path = ".status.value"),
     printcolumn(name = "Condition", type_ = "string", json_path = ".spec.condition"),

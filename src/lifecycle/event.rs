@@ -109,6 +109,8 @@ pub enum Holdup {
     CoolingDown,
     /// Something that the invariant depends on is broken.
     DependencyBroken,
+    /// Another ticket's repair seems to have healed it: the monitor's next samples decide.
+    AwaitingVerdict,
 }
 
 /// How far a change may go.

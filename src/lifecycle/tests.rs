@@ -46,7 +46,10 @@ fn every_event() -> Vec<Event> {
         events.push(Event::PolicyRefused { refusals: count });
         events.push(Event::PreconditionFailed { conflicts: count });
     }
-    events.extend([Holdup::WaitingForTarget, Holdup::CoolingDown, Holdup::DependencyBroken].map(Event::HeldUp));
+    events.extend(
+        [Holdup::WaitingForTarget, Holdup::CoolingDown, Holdup::DependencyBroken, Holdup::AwaitingVerdict]
+            .map(Event::HeldUp),
+    );
     events.extend([Leave::Granted, Leave::NeedsApproval, Leave::ProposeOnly].map(Event::ChangeProposed));
     events
 }
@@ -59,13 +62,19 @@ fn holds(others_wrote: bool, invariant_edited: bool) -> Event {
     Event::Holds { others_wrote, invariant_edited }
 }
 
+type Row = (Phase, Event, Phase, Option<Outcome>, Effect);
+
+fn planner_done(another: bool) -> Event {
+    Event::PlannerDone { another, outcome: Outcome::NoPlan }
+}
+
 #[test]
-fn every_row_of_the_table_says_what_follows() {
-    let done = |another| Event::PlannerDone { another, outcome: Outcome::NoPlan };
-    let rows: &[(Phase, Event, Phase, Option<Outcome>, Effect)] = &[
+fn every_row_before_a_change_says_what_follows() {
+    check(&[
         (Open, Event::HeldUp(Holdup::WaitingForTarget), Open, None, Effect::None),
         (Open, Event::HeldUp(Holdup::CoolingDown), Open, None, Effect::None),
         (Open, Event::HeldUp(Holdup::DependencyBroken), Open, None, Effect::None),
+        (Open, Event::HeldUp(Holdup::AwaitingVerdict), Open, None, Effect::None),
         (Open, Event::Suspended, Open, None, Effect::None),
         (Open, Event::NeverHeld, Escalated, Some(Outcome::NeverHeld), Effect::ReleaseClaim),
         (Open, Event::ClaimWon, Diagnosing, None, Effect::StartPlanner),
@@ -76,8 +85,8 @@ fn every_row_of_the_table_says_what_follows() {
         (Diagnosing, Event::ReadRequested, Diagnosing, None, Effect::Answer),
         (Diagnosing, Event::PolicyRefused { refusals: 2 }, Diagnosing, None, Effect::Answer),
         (Diagnosing, Event::PolicyRefused { refusals: 3 }, Diagnosing, None, Effect::StartPlanner),
-        (Diagnosing, done(true), Diagnosing, None, Effect::StartPlanner),
-        (Diagnosing, done(false), Escalated, Some(Outcome::NoPlan), Effect::ReleaseClaim),
+        (Diagnosing, planner_done(true), Diagnosing, None, Effect::StartPlanner),
+        (Diagnosing, planner_done(false), Escalated, Some(Outcome::NoPlan), Effect::ReleaseClaim),
         (
             Diagnosing,
             Event::ChangeProposed(Leave::ProposeOnly),
@@ -94,6 +103,12 @@ fn every_row_of_the_table_says_what_follows() {
         (AwaitingApproval, Event::Superseded, Diagnosing, None, Effect::StartPlanner),
         (AwaitingApproval, Event::HeldUp(Holdup::DependencyBroken), AwaitingApproval, None, Effect::None),
         (AwaitingApproval, Event::Suspended, AwaitingApproval, None, Effect::None),
+    ]);
+}
+
+#[test]
+fn every_row_from_the_write_on_says_what_follows() {
+    check(&[
         (Repairing, Event::Applied, Verifying, None, Effect::None),
         (Repairing, Event::PreconditionFailed { conflicts: 2 }, Diagnosing, None, Effect::StartPlanner),
         (
@@ -153,7 +168,10 @@ fn every_row_of_the_table_says_what_follows() {
         (Escalated, Event::RetryRequested, Open, None, Effect::Reset),
         (Repairing, Event::TicketDeleted, RollingBack, None, Effect::Undo),
         (Verifying, Event::TicketDeleted, RollingBack, None, Effect::Undo),
-    ];
+    ]);
+}
+
+fn check(rows: &[Row]) {
     for (phase, event, to, outcome, effect) in rows {
         let transition = next(*phase, *event);
         assert_eq!(

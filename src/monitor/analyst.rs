@@ -2,6 +2,7 @@
 //!
 //! Touches the world by reading: the ConfigMaps that the invariant's `allow` list names, and recent events.
 
+use super::decide;
 use super::record::Record;
 use crate::crd::{
     Allow, ConfigEvidence, ConfigMapKey, Evidence, Invariant, PathChange, PathValue, RecentEvent, VerdictName,
@@ -22,10 +23,13 @@ const SHOWN_EVENTS: usize = 10;
 /// One line: what broke, and what was expected.
 pub fn title(invariant: &Invariant, record: &Record) -> String {
     let name = invariant.name_any();
-    let (value, verdict) =
-        record.last.as_ref().map_or(("no answer", VerdictName::Unknown), |last| (last.value.as_str(), last.verdict));
-    let got = if verdict == VerdictName::Unknown { "could not be asked" } else { "is" };
-    redact::line(&format!("{name}: {got} {value}, expected {}", invariant.spec.condition), 256)
+    let got = match record.last.as_ref() {
+        None => "no answer".to_owned(),
+        Some(last) if last.verdict == VerdictName::Unknown => format!("could not be asked ({})", last.value),
+        Some(last) if decide::is_reason(&last.value) => last.value.clone(),
+        Some(last) => format!("is {}", last.value),
+    };
+    redact::line(&format!("{name}: {got}, expected {}", invariant.spec.condition), 256)
 }
 
 /// What is known now. What cannot be read is left out, and logged: a ticket without it is better than none.

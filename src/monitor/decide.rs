@@ -202,8 +202,12 @@ fn holding_condition(input: &Input, holding: Option<bool>) -> (&'static str, Str
 /// `ConditionNotMet`, or the reason why the target could not be reached, which stands where the value would.
 fn breach_reason(input: &Input) -> String {
     let value = input.record.last.as_ref().map_or("", |last| last.value.as_str());
-    let is_reason = value.starts_with(|c: char| c.is_ascii_uppercase()) && value.chars().all(char::is_alphanumeric);
-    if is_reason { value.to_owned() } else { reason::CONDITION_NOT_MET.to_owned() }
+    if is_reason(value) { value.to_owned() } else { reason::CONDITION_NOT_MET.to_owned() }
+}
+
+/// Whether what stands as a sample's value is one PascalCase word: the reason why there is no value.
+pub(super) fn is_reason(value: &str) -> bool {
+    value.starts_with(|c: char| c.is_ascii_uppercase()) && value.chars().all(char::is_alphanumeric)
 }
 
 fn holding_message(input: &Input) -> String {

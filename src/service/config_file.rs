@@ -42,6 +42,8 @@ pub enum Unready {
     Disabled {
         /// The config file.
         path: PathBuf,
+        /// How late `/health` says so.
+        delay: Duration,
     },
     /// The config cannot be followed.
     #[error("{}: {source}", path.display())]
@@ -126,7 +128,7 @@ impl ConfigFile {
         };
         match Config::parse(&text) {
             Ok(Config { enabled: true, delay, rate }) => Ok(Orders { delay, rate }),
-            Ok(Config { enabled: false, .. }) => Err(Unready::Disabled { path }),
+            Ok(Config { enabled: false, delay, rate: _ }) => Err(Unready::Disabled { path, delay }),
             Err(source) => Err(Unready::Parse { path, source }),
         }
     }

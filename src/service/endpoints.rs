@@ -79,7 +79,13 @@ async fn health(State(context): State<Arc<Context>>) -> Response {
             }))
             .into_response()
         }
-        Err(unready) => unready.into_response(),
+        Err(unready) => {
+            // Slow and dead are two faults, and may be there at once.
+            if let Unready::Disabled { delay, path: _ } = unready {
+                sleep(delay).await;
+            }
+            unready.into_response()
+        }
     };
     context.metrics.observe_health(started.elapsed());
     response

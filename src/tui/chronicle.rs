@@ -43,7 +43,8 @@ fn incident_lines(known: Option<&Incident>, incident: &Incident, lines: &mut Vec
         }
     }
     let verdict = incident.verdict();
-    if known.is_none_or(|known| known.verdict() != verdict) {
+    let said = known.map_or_else(|| "Open".to_owned(), Incident::verdict);
+    if said != verdict {
         let because = match (incident.outcome, incident.message.as_str()) {
             (None, _) | (_, "") => String::new(),
             (Some(_), message) => format!(": {message}"),
@@ -82,7 +83,7 @@ mod tests {
         let diagnosing = json!({ "phase": "Diagnosing", "reason": "ClaimWon" });
         assert_eq!(
             told_of_ticket(&mut model, json!({})),
-            ["ticket t-1: opened: rate-limiter-latency: 512 ms, must be < 200", "ticket t-1: Open"]
+            ["ticket t-1: opened: rate-limiter-latency: 512 ms, must be < 200"]
         );
         assert_eq!(told_of_ticket(&mut model, diagnosing.clone()), ["ticket t-1: Diagnosing (ClaimWon)"]);
         assert!(told_of_ticket(&mut model, diagnosing).is_empty());

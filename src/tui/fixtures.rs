@@ -24,6 +24,7 @@ pub(super) fn model() -> Model {
 }
 
 /// An invariant with this status; what is wanted follows from its name.
+#[expect(clippy::needless_pass_by_value, reason = "so that tests can write the object in place")]
 pub(super) fn invariant(name: &str, status: Value) -> Invariant {
     let condition = if name.contains("healthy") { "== 200" } else { "< 200" };
     serde_json::from_value(json!({
@@ -36,6 +37,7 @@ pub(super) fn invariant(name: &str, status: Value) -> Invariant {
 }
 
 /// A ticket that was opened then, with this status.
+#[expect(clippy::needless_pass_by_value, reason = "so that tests can write the object in place")]
 pub(super) fn ticket(name: &str, opened_at: Timestamp, status: Value) -> Ticket {
     serde_json::from_value(json!({
         "apiVersion": "harness.dev/v1alpha1", "kind": "Ticket",

@@ -6,7 +6,7 @@ use super::feed;
 use super::keys::{Intent, intent};
 use super::model::{Cluster, Event, Model, Scope};
 use super::view;
-use crate::injection::{ConfigKey, inject};
+use crate::injection::inject;
 use crate::service::chaos::Fault;
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
@@ -76,7 +76,7 @@ impl Drop for Restored {
 struct Screen {
     model: Model,
     client: Client,
-    /// The write that a key asked for, until its answer is there; further keys wait for no other.
+    /// The write that a key asked for, until its answer is there; meanwhile such keys do nothing.
     injection: Option<JoinHandle<String>>,
 }
 
@@ -104,7 +104,7 @@ impl Screen {
                     None => return Err(ScreenError::ReadKeys),
                     Some(TerminalEvent::Key(key)) => match intent(key, &self.model.service) {
                         Some(Intent::Quit) => return Ok(()),
-                        Some(Intent::Inject(fault)) => self.begin(fault),
+                        Some(Intent::Inject { faults, meaning }) => self.begin(faults, meaning),
                         None => {}
                     },
                     Some(_) => changed = true,
@@ -125,23 +125,16 @@ impl Screen {
         }
     }
 
-    fn begin(&mut self, fault: Fault) {
+    fn begin(&mut self, faults: Vec<Fault>, meaning: &'static str) {
         if self.injection.is_none() {
             let (client, target) = (self.client.clone(), self.model.scope.config.clone());
-            self.injection = Some(tokio::spawn(async move { answer(&client, &target, &fault).await }));
+            self.injection = Some(tokio::spawn(async move {
+                match inject(&client, &target, &faults).await {
+                    Ok(_) => meaning.to_owned(),
+                    Err(error) => error.to_string(),
+                }
+            }));
         }
-    }
-}
-
-async fn answer(client: &Client, target: &ConfigKey, fault: &Fault) -> String {
-    match inject(client, target, fault).await {
-        Ok(_) => match fault {
-            Fault::Slow { milliseconds } => format!("made slower by {milliseconds} ms"),
-            Fault::Dead => "made to play dead".to_owned(),
-            Fault::Forbidden => "given an impossible rate".to_owned(),
-            Fault::Heal => "healed".to_owned(),
-        },
-        Err(error) => error.to_string(),
     }
 }
 

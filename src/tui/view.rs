@@ -75,7 +75,12 @@ fn footing(model: &Model) -> Vec<Line<'static>> {
         keys.push(Span::raw(format!(" {meaning}  ")));
     }
     keys.push(answer);
-    vec![Line::from(keys), Line::from(format!(" {} get tickets -w", model.cluster.kubectl)).dim()]
+    let namespace = match model.scope.namespace.as_deref() {
+        None => " --all-namespaces".to_owned(),
+        Some("default") => String::new(),
+        Some(namespace) => format!(" --namespace {namespace}"),
+    };
+    vec![Line::from(keys), Line::from(format!(" {}{namespace} get tickets -w", model.cluster.kubectl)).dim()]
 }
 
 fn pane(frame: &mut Frame, area: Rect, title: &'static str, content: Vec<Line<'static>>) {

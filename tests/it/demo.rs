@@ -16,7 +16,7 @@ use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -127,9 +127,14 @@ async fn a_taken_port_is_named_with_the_way_out() {
 async fn an_interrupted_demo_leaves_no_process_and_says_that_it_was_interrupted() {
     // The binaries are there once the tests' own control plane runs.
     drop(client());
-    for signal in [Signal::INT, Signal::TERM] {
-        let mut demo = demo(&["--auto"]);
-        let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    for (arguments, signal) in [(&["--auto"][..], Signal::INT), (&["--output", "json"], Signal::TERM)] {
+        let mut demo = demo(arguments);
+        let (stdout, stderr) = (demo.stdout.take().unwrap(), demo.stderr.take().unwrap());
+        let (told, result): (Box<dyn Output>, Box<dyn Output>) = match signal {
+            Signal::INT => (Box::new(stdout), Box::new(stderr)),
+            _ => (Box::new(stderr), Box::new(stdout)),
+        };
+        let mut lines = BufReader::new(told).lines();
         timeout(DEADLINE, async { while !lines.next_line().await.unwrap().unwrap().contains("get tickets -w") {} })
             .await
             .unwrap();
@@ -140,8 +145,17 @@ async fn an_interrupted_demo_leaves_no_process_and_says_that_it_was_interrupted(
         let status = timeout(DEADLINE, demo.wait()).await.unwrap().unwrap();
         assert_eq!(status.code(), Some(130));
         eventually(DEADLINE, async || children.iter().all(|child| !is_running(*child)).then_some(())).await;
+        if !arguments.contains(&"json") {
+            continue;
+        }
+        let mut unexpected = String::new();
+        BufReader::new(result).read_to_string(&mut unexpected).await.unwrap();
+        assert_eq!(unexpected, "", "only a result belongs on stdout");
     }
 }
+
+trait Output: AsyncRead + Unpin {}
+impl<T: AsyncRead + Unpin> Output for T {}
 
 /// The processes whose parent is `parent`.
 fn children(parent: Pid) -> Vec<i32> {

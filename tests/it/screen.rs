@@ -134,7 +134,7 @@ async fn a_fault_is_written_by_its_own_field_manager_and_healed_again() {
     let (client, namespace) = prepared("chaos").await;
     let before = config_text(&client, &namespace).await;
 
-    let written = inject(&client, &config_key(&namespace), &Fault::Slow { milliseconds: 500 }).await.unwrap();
+    let written = inject(&client, &config_key(&namespace), &[Fault::Slow { milliseconds: 500 }]).await.unwrap();
 
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
     let config = api.get(CONFIG_NAME).await.unwrap();
@@ -142,7 +142,7 @@ async fn a_fault_is_written_by_its_own_field_manager_and_healed_again() {
     assert!(config.managed_fields().iter().any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER)));
     let values: Value = serde_json::from_str(&config_text(&client, &namespace).await).unwrap();
     assert_eq!(values["delay_ms"], 500);
-    inject(&client, &config_key(&namespace), &Fault::Heal).await.unwrap();
+    inject(&client, &config_key(&namespace), &[Fault::Heal]).await.unwrap();
     assert_eq!(
         serde_json::from_str::<Value>(&config_text(&client, &namespace).await).unwrap(),
         serde_json::from_str::<Value>(&before).unwrap()
@@ -153,8 +153,8 @@ async fn a_fault_is_written_by_its_own_field_manager_and_healed_again() {
 async fn faults_that_are_written_at_once_do_not_undo_each_other() {
     let (client, namespace) = prepared("chaos").await;
     let target = config_key(&namespace);
-    let slow = Fault::Slow { milliseconds: 500 };
-    let (slow, dead) = tokio::join!(inject(&client, &target, &slow), inject(&client, &target, &Fault::Dead));
+    let slow = [Fault::Slow { milliseconds: 500 }];
+    let (slow, dead) = tokio::join!(inject(&client, &target, &slow), inject(&client, &target, &[Fault::Dead]));
     slow.unwrap();
     dead.unwrap();
     let values: Value = serde_json::from_str(&config_text(&client, &namespace).await).unwrap();
@@ -166,17 +166,17 @@ async fn a_fault_without_a_place_says_what_is_missing() {
     let (client, namespace) = prepared("chaos").await;
     let mut target = config_key(&namespace);
     target.key = "other.json".to_owned();
-    let error = inject(&client, &target, &Fault::Dead).await.unwrap_err();
+    let error = inject(&client, &target, &[Fault::Dead]).await.unwrap_err();
     assert!(error.to_string().contains("has no key \"other.json\"; it has: service_config.json"), "{error}");
     target.name = "absent".to_owned();
-    let error = inject(&client, &target, &Fault::Dead).await.unwrap_err();
+    let error = inject(&client, &target, &[Fault::Dead]).await.unwrap_err();
     assert!(matches!(error, InjectionError::ReadConfigMap { .. }), "{error}");
 }
 
 #[tokio::test]
 async fn installing_again_changes_nothing_that_people_changed() {
     let (client, namespace) = prepared("init").await;
-    inject(&client, &config_key(&namespace), &Fault::Dead).await.unwrap();
+    inject(&client, &config_key(&namespace), &[Fault::Dead]).await.unwrap();
     let invariants: Api<Invariant> = Api::namespaced(client.clone(), &namespace);
     let parameters = PatchParams { field_manager: Some("kubectl-edit".to_owned()), ..PatchParams::default() };
     let edit = json!({ "spec": { "interval": "7s" } });
@@ -240,7 +240,7 @@ async fn watch_prints_changes_where_there_is_no_terminal() {
         timeout(DEADLINE, async { while !lines.next_line().await.unwrap().unwrap().contains(text) {} }).await.unwrap();
     };
     wait_for("service: in order").await;
-    inject(&client, &config_key(&namespace), &Fault::Dead).await.unwrap();
+    inject(&client, &config_key(&namespace), &[Fault::Dead]).await.unwrap();
     wait_for("service: playing dead").await;
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();

@@ -116,6 +116,14 @@ async fn a_delay_makes_health_late_and_leaves_check_alone() {
 }
 
 #[tokio::test]
+async fn a_disabled_service_says_so_late_if_it_is_slow_too() {
+    let service = Running::with_config(r#"{"enabled": false, "delay_ms": 150}"#).await;
+    let started = Instant::now();
+    assert_eq!(service.health().await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(started.elapsed() >= Duration::from_millis(150));
+}
+
+#[tokio::test]
 async fn each_kind_of_broken_config_is_named_with_its_file_and_place_and_healed_by_a_sound_one() {
     let service = Running::without_config().await;
     let cases = [

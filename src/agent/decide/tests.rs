@@ -81,7 +81,7 @@ fn an_open_ticket_waits_for_whatever_holds_it_up_and_says_so_once() {
     let suspended = Facts { suspended: true, ..Facts::default() };
     assert_eq!(event(&with_facts(open(), suspended.clone()), 100), Some(Event::Suspended));
     let known = with_facts(json!({ "phase": "Open", "reason": "Suspended" }), suspended);
-    assert_eq!(decide(&known, at(100)), Step::Wait(None));
+    assert_eq!(decide(&known, at(100)), Step::Wait(Some(at(110))));
     let cooling = Facts { cooldown_until: Some(at(200)), ..Facts::default() };
     assert_eq!(event(&with_facts(open(), cooling.clone()), 100), Some(Event::HeldUp(Holdup::CoolingDown)));
     assert_eq!(decide(&with_facts(open(), cooling), at(200)), Step::Claim);

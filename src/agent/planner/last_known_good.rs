@@ -11,6 +11,7 @@ use crate::agent::policy::{Edit, config_entries};
 use crate::agent::tools::{Call, Reading};
 use crate::crd::{Confidence, ConfigMapKey, Diagnosis, Outcome, PlannerName};
 use crate::history::Revision;
+use crate::probe::Query;
 use crate::{document, redact};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -69,7 +70,7 @@ impl Investigation {
         match (self.stage, reply) {
             (Stage::Endpoint, Reply::Begin) => {
                 self.stage = Stage::Configuration;
-                Move::Read(vec![Call::HttpGet { url: self.briefing.invariant.spec.query.clone() }])
+                Move::Read(vec![Call::HttpGet { url: self.endpoint() }])
             }
             (Stage::Configuration, Reply::Readings(readings)) => {
                 if let Some(Reading::Http { answer }) = readings.into_iter().next() {
@@ -90,6 +91,12 @@ impl Investigation {
                 self.decline(Outcome::NoPlan, "no plan", "the investigation was interrupted")
             }
         }
+    }
+
+    /// What the invariant asks.
+    fn endpoint(&self) -> String {
+        let query = &self.briefing.invariant.spec.query;
+        Query::parse(query).map_or_else(|_| query.clone(), |query| query.url().to_string())
     }
 
     fn read_configuration(&self) -> Move {

@@ -2,7 +2,7 @@
 //! kubelet would do for it, and the operator. Everything that is started here is stopped here, in order.
 
 use crate::cli::Failure;
-use crate::cli::connection::{Connection, kubectl};
+use crate::cli::connection::Connection;
 use crate::cli::control_plane::{progress_on_stderr, sources};
 use crate::cli::install::{Overwrite, ensure_config_map, ensure_namespace, install_definitions, install_invariants};
 use crate::cli::part::{Part, serve};
@@ -107,11 +107,8 @@ async fn api(connection: &Connection) -> Result<Api, Failure> {
     let plane = ControlPlane::start(&assets, &std::env::current_exe()?).await?;
     let client = plane.client()?;
     let kubeconfig = plane.kubeconfig().to_owned();
-    let cluster = Cluster {
-        version: plane.version().to_owned(),
-        context: "harness (embedded)".to_owned(),
-        kubectl: kubectl(Some(&kubeconfig)),
-    };
+    let connection = Connection { kubeconfig: Some(kubeconfig.clone()), context: None };
+    let cluster = Cluster { context: "harness (embedded)".to_owned(), ..connection.describe(&client).await? };
     Ok((Some(plane), client, cluster, Some(kubeconfig)))
 }
 
@@ -120,7 +117,7 @@ async fn install(client: &Client, port: u16) -> Result<(), Failure> {
     ensure_namespace(client, NAMESPACE).await?;
     ensure_config_map(client, NAMESPACE).await?;
     // A cluster that is not the demo's own may still have the fault of an earlier run.
-    inject(client, &config_key(), &Fault::Heal).await?;
+    inject(client, &config_key(), &[Fault::Heal]).await?;
     install_invariants(client, NAMESPACE, port, Overwrite::Yes).await?;
     Ok(())
 }

@@ -4,7 +4,8 @@
 //! the cluster, each with a deadline, and never for time to pass.
 
 use super::report::{Incident, seconds_between};
-use super::situation::{KNOWN_GOOD_LABEL, OBJECT_LABEL, Situation, phase};
+use super::situation::{Situation, phase};
+use crate::agent::baseline::{KNOWN_GOOD_LABEL, OBJECT_LABEL};
 use crate::crd::{Outcome, Phase, Ticket};
 use crate::injection::{ConfigKey, InjectionError, Written, inject};
 use crate::samples::{HEALTHY, LATENCY};
@@ -134,6 +135,7 @@ impl<'a> Player<'a> {
     /// Waits until a fault can be injected: all holds, no ticket is open, and there is a state to return to.
     pub async fn settle(&mut self) -> Result<(), ScriptError> {
         let awaited = "every invariant to hold, no ticket to be open, and the configuration to be known as good";
+        (self.tell)(&format!("learning baseline: waiting for {awaited}"));
         self.until(awaited, self.deadlines.calm, |situation| {
             (situation.is_calm(&[HEALTHY, LATENCY]) && situation.has_baseline()).then_some(())
         })
@@ -144,7 +146,7 @@ impl<'a> Player<'a> {
     pub async fn play(&mut self, scene: &Scene) -> Result<Incident, ScriptError> {
         let known = self.situation.ticket_names();
         (self.tell)(&format!("injecting the fault {:?}: it breaks {}", scene.name, scene.breaks));
-        let written = inject(&self.client, &self.config, &scene.fault).await?;
+        let written = inject(&self.client, &self.config, std::slice::from_ref(&scene.fault)).await?;
         let name = self
             .until(&format!("a ticket about {}", scene.breaks), self.deadlines.detection, |situation| {
                 situation.new_ticket(scene.breaks, &known).map(ResourceExt::name_any)
@@ -174,7 +176,7 @@ impl<'a> Player<'a> {
     /// Takes the fault back, as a person would, and waits for the ticket's end.
     async fn undo(&mut self, ticket: &str) -> Result<(), ScriptError> {
         (self.tell)("undoing the fault, as a person would");
-        inject(&self.client, &self.config, &Fault::Heal).await?;
+        inject(&self.client, &self.config, &[Fault::Heal]).await?;
         self.until(&format!("ticket {ticket} to be resolved"), self.deadlines.ending, |situation| {
             situation.ticket(ticket).filter(|ticket| phase(ticket) == Phase::Resolved).map(|_| ())
         })

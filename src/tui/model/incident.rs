@@ -110,12 +110,16 @@ impl Incident {
 }
 
 fn note_phase(phases: &mut Vec<PhaseChange>, seen: PhaseChange) {
-    let repeated = phases.last().is_some_and(|last| last.phase == seen.phase && last.reason == seen.reason);
-    if !repeated {
-        if phases.len() == KEPT_PHASES {
-            phases.remove(0);
+    match phases.last_mut() {
+        Some(last) if last.phase == seen.phase && last.reason == seen.reason => {}
+        // The same phase, which can say by now why.
+        Some(last) if last.phase == seen.phase && last.reason.is_empty() => *last = seen,
+        _ => {
+            if phases.len() == KEPT_PHASES {
+                phases.remove(0);
+            }
+            phases.push(seen);
         }
-        phases.push(seen);
     }
 }
 

@@ -98,6 +98,7 @@ fn phases_are_remembered_with_the_step_after_which_they_were_seen() {
     let mut model = model();
     for status in [
         json!({ "phase": "Open" }),
+        json!({ "phase": "Open", "reason": "ThresholdCrossed" }),
         json!({ "phase": "Diagnosing", "reason": "ClaimWon" }),
         json!({ "phase": "Diagnosing", "reason": "ClaimWon", "stepCount": 2 }),
         json!({ "phase": "Repairing", "reason": "ChangeAllowed", "stepCount": 2 }),
@@ -107,6 +108,7 @@ fn phases_are_remembered_with_the_step_after_which_they_were_seen() {
     let [incident] = &model.incidents[..] else { panic!("one incident") };
     let phases: Vec<_> = incident.phases.iter().map(|change| (change.phase, change.after_steps)).collect();
     assert_eq!(phases, [(Phase::Open, 0), (Phase::Diagnosing, 0), (Phase::Repairing, 2)]);
+    assert_eq!(incident.phases[0].reason, "ThresholdCrossed", "a reason that came later is filled in");
 }
 
 #[test]

@@ -159,3 +159,16 @@ fn a_line_that_is_cut_says_so() {
     assert_eq!(shown("日本語", 4), "日…");
     assert_eq!(shown("abc", 0), "…");
 }
+
+#[test]
+fn the_command_in_the_footer_looks_at_what_the_screen_shows() {
+    let mut model = model();
+    for (namespace, command) in [
+        (Some("default"), "kubeconfig get tickets -w"),
+        (Some("shop"), "kubeconfig --namespace shop get tickets -w"),
+        (None, "kubeconfig --all-namespaces get tickets -w"),
+    ] {
+        model.scope.namespace = namespace.map(str::to_owned);
+        assert!(drawn(&model, 120, 24).contains(command), "{command}");
+    }
+}

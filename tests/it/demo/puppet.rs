@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be prepared has failed")]
 
 use crate::screen::{config_key, holding, set_status, ticket};
-use harness::cli::demo::situation::{KNOWN_GOOD_LABEL, OBJECT_LABEL};
+use harness::agent::baseline::{KNOWN_GOOD_LABEL, OBJECT_LABEL};
 use harness::crd::{Invariant, Ticket};
 use harness::injection::inject;
 use harness::samples::{CONFIG_KEY, CONFIG_NAME, HEALTHY, LATENCY};
@@ -52,7 +52,7 @@ impl Puppet {
     async fn repair(&self, name: &str, invariant: &str, broken: fn(&Value) -> bool) {
         self.config_until(broken).await;
         self.open(name, invariant).await;
-        inject(&self.client, &config_key(&self.namespace), &Fault::Heal).await.unwrap();
+        inject(&self.client, &config_key(&self.namespace), &[Fault::Heal]).await.unwrap();
         let now = Timestamp::now().to_string();
         let attempt = json!({
             "number": 1, "planner": "LastKnownGood", "hash": "h", "actions": [], "intendedAt": now, "writtenAt": now,

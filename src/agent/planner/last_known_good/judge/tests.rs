@@ -100,7 +100,7 @@ fn briefing(reverted: Vec<Reverted>) -> Briefing {
     Briefing {
         ticket: Arc::new(Ticket::new("i-1", serde_json::from_value(ticket).unwrap())),
         invariant: Arc::new(Invariant::new("i", serde_json::from_value(invariant).unwrap())),
-        good_after: Duration::from_secs(300),
+        good_after: Duration::from_mins(5),
         reverted,
     }
 }
