@@ -5,13 +5,12 @@ use super::query::{Kind, Query};
 use super::resolver::{GuardedResolver, ResolveError};
 use super::sample::{Blindness, BlindnessReason, Failure, FailureReason, Measurement, Observation, Sample, Value};
 use jiff::Timestamp;
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use url::Host;
 
 /// The most of a body that is read. Bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -28,43 +27,50 @@ pub enum ProberError {
 #[derive(Clone)]
 pub struct Prober {
     client: reqwest::Client,
-    policy: EgressPolicy,
+    resolver: GuardedResolver,
 }
 
 impl Prober {
     /// A prober that finds names as the system does.
     pub fn new(policy: EgressPolicy) -> Result<Self, ProberError> {
-        Self::with_resolver(policy, GuardedResolver::system(policy))
+        Self::with_resolver(GuardedResolver::system(policy))
     }
 
-    /// A prober with a given resolver.
-    pub fn with_resolver(policy: EgressPolicy, resolver: GuardedResolver) -> Result<Self, ProberError> {
+    /// A prober with a given resolver, whose policy it obeys.
+    pub fn with_resolver(resolver: GuardedResolver) -> Result<Self, ProberError> {
         let client = reqwest::Client::builder()
             .user_agent(concat!("harness/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(Arc::new(resolver))
+            .dns_resolver(Arc::new(resolver.clone()))
             .pool_max_idle_per_host(0)
             .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
             .no_proxy()
             .build()?;
-        Ok(Self { client, policy })
+        Ok(Self { client, resolver })
     }
 
     /// Asks once. The answer is there within `timeout`, whatever the target does.
+    ///
+    /// The name is looked up before the connection looks it up again (from what the resolver remembers), so that the
+    /// silence of a name server is told from the silence of the target.
     pub async fn ask(&self, query: &Query, timeout: Duration) -> Sample {
         let (started_at, began) = (Timestamp::now(), Instant::now());
-        let observation = match tokio::time::timeout(timeout, self.get(query, began)).await {
-            Ok(Ok(measurement)) => Observation::Measured(measurement),
-            Ok(Err(observation)) => observation,
-            Err(_) => {
-                let message = format!("no whole answer within {} ms", timeout.as_millis());
-                Observation::Failed(Failure::new(FailureReason::TimedOut, &message))
-            }
+        let observation = match self.resolver.check(query.url(), timeout).await {
+            Err(error) => unresolved(&error),
+            Ok(()) => match tokio::time::timeout(timeout.saturating_sub(began.elapsed()), self.get(query, began)).await
+            {
+                Ok(Ok(measurement)) => Observation::Measured(measurement),
+                Ok(Err(observation)) => observation,
+                Err(_) => {
+                    let message = format!("no whole answer within {} ms", timeout.as_millis());
+                    Observation::Failed(Failure::new(FailureReason::TimedOut, &message))
+                }
+            },
         };
         Sample { started_at, took: began.elapsed(), observation }
     }
 
     async fn get(&self, query: &Query, began: Instant) -> Result<Measurement, Observation> {
-        self.check_literal_address(query)?;
         let mut response = self.client.get(query.url().clone()).send().await.map_err(|error| classify(&error))?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
@@ -88,19 +94,13 @@ impl Prober {
             labels: BTreeMap::new(),
         })
     }
+}
 
-    /// A host that is an address is never looked up, so that the resolver's guard does not see it.
-    fn check_literal_address(&self, query: &Query) -> Result<(), Observation> {
-        let address: IpAddr = match query.url().host() {
-            Some(Host::Ipv4(address)) => address.into(),
-            Some(Host::Ipv6(address)) => address.into(),
-            Some(Host::Domain(_)) | None => return Ok(()),
-        };
-        if self.policy.allows(address) {
-            return Ok(());
-        }
-        let message = format!("{address} may not be reached by checks");
-        Err(Observation::Unknown(Blindness::new(BlindnessReason::EgressDenied, &message)))
+/// Whose fault it is that a name led to no address.
+fn unresolved(error: &ResolveError) -> Observation {
+    match error.reason() {
+        Ok(reason) => Observation::Failed(Failure::new(reason, &error.to_string())),
+        Err(reason) => Observation::Unknown(Blindness::new(reason, &error.to_string())),
     }
 }
 
@@ -112,10 +112,7 @@ fn classify(error: &reqwest::Error) -> Observation {
     while let Some(current) = cause {
         innermost = current;
         if let Some(resolve) = current.downcast_ref::<ResolveError>() {
-            return match resolve.reason() {
-                Ok(reason) => failed(reason, resolve),
-                Err(reason) => Observation::Unknown(Blindness::new(reason, &resolve.to_string())),
-            };
+            return unresolved(resolve);
         }
         if current.is::<rustls::Error>() {
             return failed(FailureReason::TlsFailure, current);
@@ -139,8 +136,8 @@ fn classify_io(error: &io::Error) -> Option<Observation> {
         NetworkUnreachable, TimedOut,
     };
     let failed = |reason| Some(Observation::Failed(Failure::new(reason, &error.to_string())));
-    // EMFILE, ENFILE, ENOBUFS, ENOMEM: this side ran out of something.
-    let out_of_resources = matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12));
+    let out_of_resources = Errno::from_io_error(error)
+        .is_some_and(|errno| [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&errno));
     match error.kind() {
         AddrNotAvailable => Some(own_resources(error)),
         _ if out_of_resources => Some(own_resources(error)),
@@ -154,4 +151,34 @@ fn classify_io(error: &io::Error) -> Option<Observation> {
 
 fn own_resources(error: &io::Error) -> Observation {
     Observation::Unknown(Blindness::new(BlindnessReason::OwnResources, &error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_side_ran_out_of_is_no_breach() {
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL] {
+            let observation = classify_io(&errno.into());
+            let Some(Observation::Unknown(blindness)) = observation else { panic!("{errno}: {observation:?}") };
+            assert_eq!(blindness.reason, BlindnessReason::OwnResources, "{errno}");
+        }
+    }
+
+    #[test]
+    fn what_the_way_to_the_target_says_is_a_breach_with_its_reason() {
+        for (errno, reason) in [
+            (Errno::CONNREFUSED, FailureReason::ConnectionRefused),
+            (Errno::CONNRESET, FailureReason::ConnectionReset),
+            (Errno::PIPE, FailureReason::ConnectionReset),
+            (Errno::TIMEDOUT, FailureReason::TimedOut),
+            (Errno::HOSTUNREACH, FailureReason::Unreachable),
+            (Errno::NETUNREACH, FailureReason::Unreachable),
+        ] {
+            let observation = classify_io(&errno.into());
+            let Some(Observation::Failed(failure)) = observation else { panic!("{errno}: {observation:?}") };
+            assert_eq!(failure.reason, reason, "{errno}");
+        }
+    }
 }

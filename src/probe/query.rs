@@ -40,11 +40,12 @@ impl Query {
             return Err(SyntaxError::new(text, authority, "a host"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(SyntaxError::new(
-                text,
-                authority,
-                "no user name and no password: they do not belong in a query",
-            ));
+            // Not shown again: what was found may be a password.
+            return Err(SyntaxError {
+                position: authority,
+                found: "a user name or a password".to_owned(),
+                expected: "a host: credentials do not belong in a query".to_owned(),
+            });
         }
         Ok(Self { text: text.to_owned(), kind, url })
     }
@@ -94,6 +95,8 @@ mod tests {
         for (text, position) in table {
             assert_eq!(Query::parse(text).unwrap_err().position, position, "{text}");
         }
+        let message = Query::parse("https://user:secret@a/").unwrap_err().to_string();
+        assert!(!message.contains("secret"), "{message}");
         let message = Query::parse("ftp://a/").unwrap_err().to_string();
         assert_eq!(message, "at character 0: found `ftp://a/`, expected http://, https:// or latency:http(s)://");
     }

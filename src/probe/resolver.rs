@@ -2,8 +2,7 @@
 //! its address between two look-ups gains nothing.
 
 use super::egress::EgressPolicy;
-use super::sample::BlindnessReason;
-use super::sample::FailureReason;
+use super::sample::{BlindnessReason, FailureReason};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
@@ -11,8 +10,11 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use url::{Host, Url};
 
-/// Answers are remembered for so long at most: a check should see a change soon.
+/// Answers are remembered for so long at least: a check looks its name up twice, once to know whose fault a silence
+/// is and once to connect. And for so long at most: a check should see a change soon.
+const MIN_POSITIVE_TTL: Duration = Duration::from_secs(1);
 const MAX_POSITIVE_TTL: Duration = Duration::from_secs(30);
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(1);
 
@@ -34,7 +36,7 @@ pub enum ResolveError {
         why: String,
     },
     /// All its addresses are forbidden.
-    #[error("{name} is at {address}, which checks may not reach")]
+    #[error("checks may not reach {address}, the address of {name}")]
     Denied {
         /// The name.
         name: String,
@@ -67,6 +69,7 @@ impl GuardedResolver {
     pub fn system(policy: EgressPolicy) -> Self {
         let built = TokioResolver::builder_tokio().and_then(|mut builder| {
             let options = builder.options_mut();
+            options.positive_min_ttl = Some(MIN_POSITIVE_TTL);
             options.positive_max_ttl = Some(MAX_POSITIVE_TTL);
             options.negative_max_ttl = Some(MAX_NEGATIVE_TTL);
             builder.build()
@@ -78,6 +81,25 @@ impl GuardedResolver {
     /// A given resolver.
     pub fn new(resolver: TokioResolver, policy: EgressPolicy) -> Self {
         Self { resolver: Some(Arc::new(resolver)), policy }
+    }
+
+    /// Whether the host of a URL leads to an address that may be reached; the answer is there within `timeout`.
+    ///
+    /// A host that is an address is judged as it stands: a connection to it never asks a resolver.
+    pub async fn check(&self, url: &Url, timeout: Duration) -> Result<(), ResolveError> {
+        let address: IpAddr = match url.host() {
+            Some(Host::Ipv4(address)) => address.into(),
+            Some(Host::Ipv6(address)) => address.into(),
+            Some(Host::Domain(name)) => {
+                let found = tokio::time::timeout(timeout, self.addresses(name)).await;
+                return found.map_or_else(|_| Err(silent(name, timeout)), |found| found.map(drop));
+            }
+            None => return Err(ResolveError::NotFound { name: String::new() }),
+        };
+        if self.policy.allows(address) {
+            return Ok(());
+        }
+        Err(ResolveError::Denied { name: address.to_string(), address })
     }
 
     /// The addresses of a name that may be reached; at least one.
@@ -93,10 +115,11 @@ impl GuardedResolver {
     }
 
     async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
-        // RFC 6761: these are loopback, whatever a name server would say.
+        // RFC 6761: these are loopback, whatever a name server would say. If nobody listens, the failure at the last
+        // family of addresses is reported: IPv4, since not every host has IPv6.
         let plain = name.trim_end_matches('.').to_ascii_lowercase();
         if plain == "localhost" || plain.ends_with(".localhost") {
-            return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+            return Ok(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]);
         }
         let unavailable = |why: String| ResolveError::Unavailable { name: name.to_owned(), why };
         let Some(resolver) = &self.resolver else {
@@ -108,6 +131,10 @@ impl GuardedResolver {
             Err(error) => Err(unavailable(error.to_string())),
         }
     }
+}
+
+fn silent(name: &str, timeout: Duration) -> ResolveError {
+    ResolveError::Unavailable { name: name.to_owned(), why: format!("no answer within {} ms", timeout.as_millis()) }
 }
 
 /// A name server answered that there is no such name, as opposed to not answering or failing.

@@ -86,7 +86,7 @@ impl Failure {
 pub enum FailureReason {
     /// Nobody listens there.
     ConnectionRefused,
-    /// The connection was cut.
+    /// The connection was cut, as opposed to closed in order.
     ConnectionReset,
     /// No whole answer within the timeout.
     TimedOut,
@@ -96,7 +96,7 @@ pub enum FailureReason {
     NameNotFound,
     /// There is no way to the address.
     Unreachable,
-    /// The answer is no HTTP.
+    /// The answer is no HTTP, or the connection was closed before its end.
     ProtocolError,
 }
 
@@ -196,5 +196,51 @@ fn unknown(blindness: &Blindness) -> Judgement {
         verdict: Verdict::Unknown,
         value: blindness.reason.to_string(),
         explanation: format!("{}: {}", blindness.reason, blindness.message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(observation: Observation, condition: &str) -> Judgement {
+        let sample = Sample { started_at: Timestamp::UNIX_EPOCH, took: Duration::from_millis(3), observation };
+        judge(&sample, &Condition::parse(condition).unwrap())
+    }
+
+    fn measured(value: Value) -> Observation {
+        let (latency, body, labels) = (Duration::from_millis(2), String::new(), BTreeMap::new());
+        Observation::Measured(Measurement { value, status: Some(200), latency, body, labels })
+    }
+
+    #[test]
+    fn an_answer_holds_or_breaks_the_condition() {
+        let judgement = judged(measured(Value::Number(200.0)), "== 200");
+        assert_eq!((judgement.verdict, judgement.value.as_str()), (Verdict::Holds, "200"));
+        let judgement = judged(measured(Value::Number(503.0)), "== 200");
+        assert_eq!((judgement.verdict, judgement.value.as_str()), (Verdict::Breached, "503"));
+        assert_eq!(judgement.explanation, "the value is 503, expected == 200");
+    }
+
+    #[test]
+    fn a_failure_is_a_breach_whatever_the_condition_says() {
+        let failure = Failure::new(FailureReason::ConnectionRefused, "nobody\nlistens");
+        let judgement = judged(Observation::Failed(failure), "!= 200");
+        assert_eq!((judgement.verdict, judgement.value.as_str()), (Verdict::Breached, "ConnectionRefused"));
+        assert_eq!(judgement.explanation, "ConnectionRefused: nobody listens");
+    }
+
+    #[test]
+    fn blindness_is_neither_a_pass_nor_a_breach() {
+        let blindness = Blindness::new(BlindnessReason::ResolverUnavailable, "no answer");
+        assert_eq!(judged(Observation::Unknown(blindness), "!= 200").verdict, Verdict::Unknown);
+        let judgement = judged(measured(Value::Text("x".into())), "labels.pod == 'a'");
+        assert_eq!((judgement.verdict, judgement.value.as_str()), (Verdict::Unknown, "ConditionError"));
+    }
+
+    #[test]
+    fn a_message_of_a_target_is_short_and_plain() {
+        let failure = Failure::new(FailureReason::ProtocolError, &"\x1b[31m".repeat(200));
+        assert!(failure.message.chars().count() <= 256 && !failure.message.contains('\x1b'), "{failure:?}");
     }
 }

@@ -147,8 +147,8 @@ fn context(measurement: &Measurement) -> cel::Context<'static> {
     let mut context = cel::Context::default();
     context.add_function(EQUAL, |left: cel::Value, right: cel::Value| left == right);
     context.add_function(DIFFERENT, |left: cel::Value, right: cel::Value| left != right);
-    context.add_function(MEMBER, member);
-    context.add_function("matches", matches);
+    context.add_function(MEMBER, |item: cel::Value, container: cel::Value| member(&item, &container));
+    context.add_function("matches", |This(text): This<Arc<String>>, pattern: Arc<String>| matches(&text, &pattern));
     let value = match &measurement.value {
         Value::Number(number) => cel::Value::Float(*number),
         Value::Text(text) => cel::Value::String(Arc::new(text.clone())),
@@ -164,21 +164,19 @@ fn context(measurement: &Measurement) -> cel::Context<'static> {
     context
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the evaluator hands its arguments over")]
-fn member(item: cel::Value, container: cel::Value) -> Result<bool, ExecutionError> {
+fn member(item: &cel::Value, container: &cel::Value) -> Result<bool, ExecutionError> {
     match container {
-        cel::Value::List(list) => Ok(list.contains(&item)),
-        cel::Value::Map(map) => Ok(map.map.keys().any(|key| cel::Value::from(key) == item)),
+        cel::Value::List(list) => Ok(list.contains(item)),
+        cel::Value::Map(map) => Ok(map.map.keys().any(|key| cel::Value::from(key) == *item)),
         _ => Err(ExecutionError::NoSuchOverload),
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the evaluator hands its arguments over")]
-fn matches(This(text): This<Arc<String>>, pattern: Arc<String>) -> Result<bool, ExecutionError> {
-    regex::RegexBuilder::new(&pattern)
+fn matches(text: &str, pattern: &str) -> Result<bool, ExecutionError> {
+    regex::RegexBuilder::new(pattern)
         .size_limit(MAX_REGEX_BYTES)
         .build()
-        .map(|regex| regex.is_match(&text))
+        .map(|regex| regex.is_match(text))
         .map_err(|error| ExecutionError::function_error("matches", error))
 }
 
