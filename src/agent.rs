@@ -20,15 +20,15 @@ use crate::crd::{Invariant, Ticket};
 use crate::history::{ConfigHistory, Revision};
 use crate::lifecycle;
 use crate::probe::{EgressPolicy, Prober};
-use crate::watch::{Change, ObjectKey, changes};
+use crate::watch::{Change, ObjectKey, changes, scope};
 use baseline::Runs;
 use board::Board;
 use claims::Claims;
 use executor::Executor;
 use futures::{Stream, StreamExt};
 use jiff::{SignedDuration, Timestamp};
+use kube::Client;
 use kube::runtime::watcher;
-use kube::{Api, Client};
 use planner::Planner;
 use planner::last_known_good::LastKnownGood;
 use std::collections::HashMap;
@@ -108,8 +108,8 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
     let prober = Prober::new(settings.egress).map_err(|error| AgentError::SetUpTools(error.to_string()))?;
     let prober = Arc::new(prober);
     let history = ConfigHistory::new(client.clone());
-    let invariants = changes::<Invariant>(api(&client, settings.namespace.as_deref()), watcher::Config::default());
-    let tickets = changes::<Ticket>(api(&client, settings.namespace.as_deref()), watcher::Config::default());
+    let invariants = changes::<Invariant>(scope(&client, settings.namespace.as_deref()), watcher::Config::default());
+    let tickets = changes::<Ticket>(scope(&client, settings.namespace.as_deref()), watcher::Config::default());
     let context = Arc::new(Context {
         executor: Executor::new(client.clone()),
         tools: Tools::new(client.clone(), history.clone(), Arc::clone(&prober)),
@@ -133,13 +133,6 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
     };
     dispatcher.serve(pin!(invariants), pin!(tickets), shutdown).await;
     Ok(())
-}
-
-fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-{
-    namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
 }
 
 /// Which watches brought all there is.
@@ -245,7 +238,7 @@ impl Dispatcher {
     fn start_all(&mut self) {
         let mut keys: Vec<(bool, ObjectKey)> = {
             let state = self.context.board.lock();
-            state.tickets.iter().map(|(key, it)| (!lifecycle::holds_claim(phase(it)), key.clone())).collect()
+            state.tickets.iter().map(|(key, it)| (!lifecycle::holds_claim(it.phase()), key.clone())).collect()
         };
         keys.sort();
         for (_, key) in keys {
@@ -259,10 +252,10 @@ impl Dispatcher {
             return;
         }
         let Some(ticket) = self.context.board.lock().tickets.get(key).cloned() else { return };
-        if lifecycle::ended(phase(&ticket)) || self.running.contains_key(key) {
+        if lifecycle::ended(ticket.phase()) || self.running.contains_key(key) {
             return;
         }
-        if lifecycle::holds_claim(phase(&ticket)) {
+        if lifecycle::holds_claim(ticket.phase()) {
             let invariant = ObjectKey::new(&key.namespace, &ticket.spec.invariant_ref.name);
             if let Some(invariant) = self.context.board.lock().invariants.get(&invariant)
                 && let Err(holder) = self.context.claims.acquire(key, &incident::objects(invariant))
@@ -346,10 +339,6 @@ impl Dispatcher {
             }
         }
     }
-}
-
-fn phase(ticket: &Ticket) -> crate::crd::Phase {
-    ticket.status.as_ref().map_or(crate::crd::Phase::Open, |status| status.phase)
 }
 
 async fn sleep_until(at: Option<tokio::time::Instant>) {

@@ -18,7 +18,7 @@ use crate::crd::{Invariant, InvariantStatus, Ticket, UNSETTLED_FINALIZER};
 use crate::history::ConfigHistory;
 use crate::lifecycle;
 use crate::probe::{EgressPolicy, Prober, Sample};
-use crate::watch::{Change, ObjectKey, changes};
+use crate::watch::{Change, ObjectKey, changes, scope};
 use act::ActError;
 use decide::TicketAction;
 use futures::future::BoxFuture;
@@ -26,13 +26,13 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, Stream, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::watcher;
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use schedule::Schedule;
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tickets::{Tickets, phase};
+use tickets::Tickets;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use watched::Watched;
@@ -76,18 +76,11 @@ pub enum MonitorError {
 /// Watches until `shutdown`.
 pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) -> Result<(), MonitorError> {
     let prober = Prober::new(settings.egress).map_err(|error| MonitorError::SetUpProber(error.to_string()))?;
-    let invariants = changes::<Invariant>(api(&client, settings.namespace.as_deref()), watcher::Config::default());
-    let tickets = changes::<Ticket>(api(&client, settings.namespace.as_deref()), watcher::Config::default());
+    let invariants = changes::<Invariant>(scope(&client, settings.namespace.as_deref()), watcher::Config::default());
+    let tickets = changes::<Ticket>(scope(&client, settings.namespace.as_deref()), watcher::Config::default());
     let mut monitor = Monitor::new(client, settings, prober);
     monitor.serve(pin!(invariants), pin!(tickets), shutdown).await;
     Ok(())
-}
-
-fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-{
-    namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
 }
 
 /// A check that is done.
@@ -229,7 +222,7 @@ impl Monitor {
         let Some(ticket) = self.tickets.get(key) else { return };
         let held = ticket.finalizers().iter().any(|it| it == UNSETTLED_FINALIZER);
         let deleting = ticket.metadata.deletion_timestamp.is_some();
-        let free = lifecycle::ended(phase(ticket)) || (deleting && !lifecycle::unsettled(phase(ticket)));
+        let free = lifecycle::ended(ticket.phase()) || (deleting && !lifecycle::unsettled(ticket.phase()));
         if !held || !free || !self.settling.insert(key.clone()) {
             return;
         }

@@ -1,6 +1,7 @@
 //! What comes from a target is untrusted and may hold secrets: before it is stored or shown, it passes through here.
 
-use crate::document::Difference;
+use crate::crd::PathChange;
+use crate::document::{self, Difference};
 use serde_json::Value;
 
 /// What stands in for a secret. A proposed change that contains it is refused.
@@ -45,6 +46,20 @@ pub fn value(path: &str, value: &Value) -> String {
 pub fn sides(difference: &Difference) -> (Option<String>, Option<String>) {
     let side = |side: &Option<Value>| side.as_ref().map(|found| value(&difference.path, found));
     (side(&difference.before), side(&difference.after))
+}
+
+/// How two texts of a key differ, as tickets show it: by path where both are JSON, else as a whole; at most 32 changes.
+pub fn changes(before: &str, after: &str) -> Vec<PathChange> {
+    let (Ok(old), Ok(new)) = (document::parse(before), document::parse(after)) else {
+        let (before, after) = (Some(line(before, 256)), Some(line(after, 256)));
+        return vec![PathChange { path: String::new(), before, after }];
+    };
+    let differences = document::differences(&old, &new);
+    let shown = differences.iter().take(32).map(|found| {
+        let (before, after) = sides(found);
+        PathChange { path: line(&found.path, 256), before, after }
+    });
+    shown.collect()
 }
 
 fn cut(text: &str, limit: usize) -> String {

@@ -152,7 +152,7 @@ impl Incident<'_> {
         message: &str,
         edit: impl FnOnce(&mut TicketStatus),
     ) -> Result<Ticket, IncidentError> {
-        let phase = observed.ticket.status.as_ref().map_or(Phase::Open, |status| status.phase);
+        let phase = observed.ticket.phase();
         let transition = lifecycle::next(phase, event);
         let retry = observed.ticket.annotations().get(RETRY_ANNOTATION).cloned();
         let states = &observed.facts.targets;

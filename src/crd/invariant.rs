@@ -365,13 +365,6 @@ pub struct RecentSample {
     pub latency_milliseconds: u32,
 }
 
-impl Invariant {
-    /// The spec's interval as a plain duration.
-    pub fn interval(&self) -> StdDuration {
-        self.spec.interval.into()
-    }
-}
-
 fn zero_seconds() -> Duration {
     StdDuration::ZERO.into()
 }

@@ -2,7 +2,7 @@
 
 use super::invariant::{ConfigMapKey, RecentSample, Severity, Target};
 use super::schema;
-use super::ticket_status::TicketStatus;
+use super::ticket_status::{Phase, TicketStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -222,4 +222,11 @@ pub enum ApprovalDecision {
     Approved,
     /// Do not; the same change is never proposed again.
     Rejected,
+}
+
+impl Ticket {
+    /// Where it is in its life; a ticket without a status is Open.
+    pub fn phase(&self) -> Phase {
+        self.status.as_ref().map_or(Phase::Open, |status| status.phase)
+    }
 }

@@ -125,7 +125,7 @@ pub async fn open_ticket(
 }
 
 fn adoptable(ticket: &Ticket, invariant: &Invariant) -> bool {
-    let phase = ticket.status.as_ref().map_or(Phase::Open, |status| status.phase);
+    let phase = ticket.phase();
     Some(&ticket.spec.invariant_ref.uid) == invariant.uid().as_ref() && !lifecycle::ended(phase)
 }
 

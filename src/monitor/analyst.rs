@@ -100,24 +100,9 @@ fn describe(target: &ConfigMapKey, now: Option<&Revision>, held: Option<&Revisio
 }
 
 fn changes(held: Option<&String>, now: Option<&String>) -> Vec<PathChange> {
-    let (Some(held), Some(now)) = (held, now) else { return Vec::new() };
-    if held == now {
-        return Vec::new();
-    }
-    match (document::parse(held), document::parse(now)) {
-        (Ok(held), Ok(now)) => document::differences(&held, &now)
-            .iter()
-            .take(32)
-            .map(|found| {
-                let (before, after) = redact::sides(found);
-                PathChange { path: redact::line(&found.path, 256), before, after }
-            })
-            .collect(),
-        _ => vec![PathChange {
-            path: String::new(),
-            before: Some(redact::line(held, 256)),
-            after: Some(redact::line(now, 256)),
-        }],
+    match (held, now) {
+        (Some(held), Some(now)) if held != now => redact::changes(held, now),
+        _ => Vec::new(),
     }
 }
 

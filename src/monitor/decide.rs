@@ -66,7 +66,7 @@ pub fn counting(ticket: Option<&Ticket>) -> Counting {
     let Some(ticket) = ticket else { return Counting::Nothing };
     let uid = ticket.uid().unwrap_or_default();
     let status = ticket.status.as_ref();
-    match status.map_or(Phase::Open, |status| status.phase) {
+    match ticket.phase() {
         Phase::Open | Phase::Diagnosing | Phase::AwaitingApproval => Counting::Unchanged { ticket: uid },
         Phase::Escalated => Counting::Escalated { ticket: uid },
         Phase::Verifying => match status.and_then(|status| status.attempts.last()) {
@@ -126,7 +126,7 @@ fn ticket_action(input: &Input, now: Timestamp) -> TicketAction {
 
 fn may_resolve(input: &Input, ticket: &Ticket, now: Timestamp) -> bool {
     let spec = &input.invariant.spec;
-    let phase = ticket.status.as_ref().map_or(Phase::Open, |status| status.phase);
+    let phase = ticket.phase();
     let (holds, since) = input.record.ticket_holds();
     if lifecycle::ended(phase) || holds < spec.success_threshold {
         return false;

@@ -1,6 +1,6 @@
 //! The tickets that exist, by invariant. Pure.
 
-use crate::crd::{Phase, Ticket};
+use crate::crd::Ticket;
 use crate::lifecycle;
 use crate::watch::ObjectKey;
 use jiff::Timestamp;
@@ -49,7 +49,7 @@ impl Tickets {
 
     /// The open ticket of an invariant.
     pub fn open_of(&self, invariant_uid: &str) -> Option<&Arc<Ticket>> {
-        self.of(invariant_uid).find(|ticket| !lifecycle::ended(phase(ticket)))
+        self.of(invariant_uid).find(|ticket| !lifecycle::ended(ticket.phase()))
     }
 
     /// The number of the next ticket of an invariant: one more than the highest that is known.
@@ -62,18 +62,13 @@ impl Tickets {
     pub fn ended_before(&self, time: Timestamp) -> impl Iterator<Item = &Arc<Ticket>> {
         self.by_key.values().filter(move |ticket| {
             let ended_at = ticket.status.as_ref().and_then(|status| status.ended_at.as_ref());
-            lifecycle::ended(phase(ticket)) && ended_at.is_some_and(|ended_at| ended_at.0 < time)
+            lifecycle::ended(ticket.phase()) && ended_at.is_some_and(|ended_at| ended_at.0 < time)
         })
     }
 
     fn of(&self, invariant_uid: &str) -> impl Iterator<Item = &Arc<Ticket>> {
         self.by_invariant.get(invariant_uid).into_iter().flatten().filter_map(|key| self.by_key.get(key))
     }
-}
-
-/// The phase of a ticket.
-pub fn phase(ticket: &Ticket) -> Phase {
-    ticket.status.as_ref().map_or(Phase::Open, |status| status.phase)
 }
 
 /// Resource versions are numbers that grow (since Kubernetes 1.35 by contract, before that in fact).

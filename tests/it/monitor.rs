@@ -6,7 +6,7 @@ mod quiet;
 mod succession;
 
 use crate::stage::target::{Refusing, Target};
-use crate::stage::{Stage, condition, names, phase, remediation};
+use crate::stage::{Stage, condition, names, remediation};
 use harness::crd::{Invariant, Outcome, Phase, Ticket, VerdictName};
 use harness::operator::Halves;
 use kube::ResourceExt;
@@ -70,7 +70,7 @@ async fn holds_in_a_row_resolve_the_ticket_and_a_single_one_does_not() {
     stage.target.answer_first(&[200], 503);
     stage.invariant("answers", |it| verdict(it) == Some(VerdictName::Holds)).await;
     stage.invariant("answers", |it| verdict(it) == Some(VerdictName::Breached)).await;
-    assert_eq!(phase(&stage.ticket("answers-1", |_| true).await), Phase::Open);
+    assert_eq!(stage.ticket("answers-1", |_| true).await.phase(), Phase::Open);
 
     stage.target.answer(200);
     let ticket = stage.wait_for_phase("answers-1", Phase::Resolved).await;

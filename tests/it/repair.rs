@@ -4,13 +4,16 @@
 mod crash;
 mod stage;
 
-use harness::crd::{AttemptResult, Outcome, Phase, Ticket, TicketStatus};
+use crate::stage::{Operating, PATIENCE};
+use crate::support::eventually;
+use harness::crd::{AttemptResult, Invariant, Outcome, Phase, Ticket, TicketStatus};
 use harness::operator::Halves;
+use harness::samples::CONFIG_KEY;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 use serde_json::json;
-use stage::{BASELINE, PATIENCE, Stage};
+use stage::{BASELINE, Stage};
 
 const SLOW: &str = r#"{"enabled": true, "delay_ms": 500}"#;
 const DEAD: &str = r#"{"enabled": false, "delay_ms": 0}"#;
@@ -21,24 +24,24 @@ fn status(ticket: &Ticket) -> &TicketStatus {
 }
 
 /// A stage whose invariants hold and whose configuration is known as good.
-async fn settled(name: &str, remediation: serde_json::Value) -> (Stage, stage::Operator) {
+async fn settled(name: &str, remediation: &serde_json::Value) -> (Stage, Operating) {
     let stage = Stage::new(name).await;
     stage.watch_service(remediation).await;
-    let operator = stage.operate();
-    stage.learn_baseline().await;
+    let operator = stage.operate_both();
+    stage.learned().await;
     (stage, operator)
 }
 
 #[tokio::test]
 async fn a_fault_is_repaired_to_the_baseline_and_an_unrelated_edit_survives() {
-    let (stage, _operator) = settled("repair", json!({})).await;
-    stage.patch_config(json!({ "data": { stage::KEY: SLOW, "notes.txt": "kept" } })).await;
-    let ticket = stage.ticket_in("latency-1", Phase::Resolved).await;
+    let (stage, _operator) = settled("repair", &json!({})).await;
+    stage.patch_config(json!({ "data": { CONFIG_KEY: SLOW, "notes.txt": "kept" } })).await;
+    let ticket = stage.wait_for_phase("latency-1", Phase::Resolved).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::Repaired));
-    let config = stage.config().await;
+    let config = stage.config_map().await;
     assert_eq!(
         config.data.unwrap(),
-        [("notes.txt", "kept"), (stage::KEY, BASELINE)].map(|(k, v)| (k.into(), v.into())).into()
+        [("notes.txt", "kept"), (CONFIG_KEY, BASELINE)].map(|(k, v)| (k.into(), v.into())).into()
     );
     assert_eq!(config.metadata.annotations.unwrap()["harness.dev/attempt"], "latency-1/1");
     let status = status(&ticket);
@@ -48,7 +51,7 @@ async fn a_fault_is_repaired_to_the_baseline_and_an_unrelated_edit_survives() {
     let tools: Vec<&str> = status.steps.iter().map(|step| step.tool.as_str()).collect();
     assert_eq!(tools, ["http_get", "read_config", "read_last_known_good", "edit_config"]);
     let cause = &status.diagnosis.as_ref().unwrap().root_cause;
-    assert!(cause.starts_with("kubectl-patch changed /delay_ms of config from 0 to 500 at "), "{cause}");
+    assert!(cause.starts_with("person changed /delay_ms of rate-limiter-config from 0 to 500 at "), "{cause}");
 }
 
 #[tokio::test]
@@ -56,48 +59,48 @@ async fn any_delay_over_any_baseline_is_repaired_and_so_is_the_next_fault() {
     let stage = Stage::new("again").await;
     let baseline = r#"{"enabled": true, "delay_ms": 37, "burst": 3}"#;
     stage.write_config(baseline).await;
-    stage.watch_service(json!({})).await;
-    let _operator = stage.operate();
-    stage.learn_baseline().await;
+    stage.watch_service(&json!({})).await;
+    let _operator = stage.operate_both();
+    stage.learned().await;
     for (number, delay) in [4321, 260].into_iter().enumerate() {
         stage.write_config(&baseline.replace("37", &delay.to_string())).await;
-        let ticket = stage.ticket_in(&format!("latency-{}", number + 1), Phase::Resolved).await;
+        let ticket = stage.wait_for_phase(&format!("latency-{}", number + 1), Phase::Resolved).await;
         let outcome = status(&ticket).outcome;
         // So late an answer breaks both invariants: one ticket repairs, the other is healed by that.
         assert!(matches!(outcome, Some(Outcome::Repaired | Outcome::SelfHealed)), "{:#?}", ticket.status);
         stage.ended().await;
-        assert_eq!(stage.config_text().await, baseline);
+        assert_eq!(stage.config().await, baseline);
     }
 }
 
 #[tokio::test]
 async fn a_fault_outside_the_allow_list_is_escalated_and_nothing_is_written() {
-    let (stage, _operator) = settled("forbidden", json!({})).await;
+    let (stage, _operator) = settled("forbidden", &json!({})).await;
     stage.write_config(FORBIDDEN).await;
-    let broken = stage.config().await;
-    let ticket = stage.ticket_in("healthy-1", Phase::Escalated).await;
+    let broken = stage.config_map().await;
+    let ticket = stage.wait_for_phase("healthy-1", Phase::Escalated).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::NoPlan));
     let summary = &status(&ticket).diagnosis.as_ref().unwrap().summary;
     assert!(summary.contains("outside the allow list"), "{summary}");
-    assert_eq!(stage.config().await, broken);
+    assert_eq!(stage.config_map().await, broken);
     stage.write_config(BASELINE).await;
-    let ticket = stage.ticket_in("healthy-1", Phase::Resolved).await;
+    let ticket = stage.wait_for_phase("healthy-1", Phase::Resolved).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::FixedByPerson));
 }
 
 #[tokio::test]
 async fn two_faults_on_one_config_map_are_both_resolved_and_worked_on_one_at_a_time() {
-    let (stage, operator) = settled("both", json!({})).await;
+    let (stage, operator) = settled("both", &json!({})).await;
     operator.stop().await;
     // Both are open before anybody works on either.
     let _monitor = stage.operate_with(stage.client.clone(), Halves::Monitor, |_| ());
     stage.write_config(r#"{"enabled": false, "delay_ms": 500}"#).await;
-    stage.ticket_in("healthy-1", Phase::Open).await;
-    stage.ticket_in("latency-1", Phase::Open).await;
+    stage.wait_for_phase("healthy-1", Phase::Open).await;
+    stage.wait_for_phase("latency-1", Phase::Open).await;
     let _agent = stage.operate_with(stage.client.clone(), Halves::Agent, |_| ());
-    let healthy = stage.ticket_in("healthy-1", Phase::Resolved).await;
-    let latency = stage.ticket_in("latency-1", Phase::Resolved).await;
-    assert_eq!(stage.config_text().await, BASELINE);
+    let healthy = stage.wait_for_phase("healthy-1", Phase::Resolved).await;
+    let latency = stage.wait_for_phase("latency-1", Phase::Resolved).await;
+    assert_eq!(stage.config().await, BASELINE);
     let attempts: Vec<_> = [&healthy, &latency].iter().flat_map(|it| &status(it).attempts).cloned().collect();
     assert!(!attempts.is_empty());
     for ticket in [&healthy, &latency] {
@@ -115,180 +118,177 @@ async fn two_faults_on_one_config_map_are_both_resolved_and_worked_on_one_at_a_t
 
 #[tokio::test]
 async fn an_approval_is_asked_for_with_the_diff_and_used_once() {
-    let (stage, _operator) = settled("approve", json!({ "mode": "Approve" })).await;
+    let (stage, _operator) = settled("approve", &json!({ "mode": "Approve" })).await;
     stage.write_config(DEAD).await;
-    let ticket = stage.ticket_in("healthy-1", Phase::AwaitingApproval).await;
+    let ticket = stage.wait_for_phase("healthy-1", Phase::AwaitingApproval).await;
     let proposal = status(&ticket).proposal.clone().unwrap();
     assert!(proposal.actions[0].diff.contains(r#"+{"enabled": true"#), "{}", proposal.actions[0].diff);
     assert!(proposal.approve_command.unwrap().contains(&proposal.hash));
-    assert_eq!(stage.config_text().await, DEAD);
+    assert_eq!(stage.config().await, DEAD);
     let word = json!({ "decision": "Approved", "by": "jane", "at": Timestamp::now(), "proposalHash": proposal.hash });
     stage.patch_ticket("healthy-1", json!({ "spec": { "approval": word } })).await;
-    let ticket = stage.ticket_in("healthy-1", Phase::Resolved).await;
+    let ticket = stage.wait_for_phase("healthy-1", Phase::Resolved).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::Repaired));
-    assert_eq!(stage.config_text().await, BASELINE);
+    assert_eq!(stage.config().await, BASELINE);
 }
 
 #[tokio::test]
 async fn a_rejected_change_is_never_proposed_again() {
-    let (stage, _operator) = settled("reject", json!({ "mode": "Approve" })).await;
+    let (stage, _operator) = settled("reject", &json!({ "mode": "Approve" })).await;
     stage.write_config(DEAD).await;
-    let ticket = stage.ticket_in("healthy-1", Phase::AwaitingApproval).await;
+    let ticket = stage.wait_for_phase("healthy-1", Phase::AwaitingApproval).await;
     let hash = status(&ticket).proposal.clone().unwrap().hash;
     let word =
         json!({ "decision": "Rejected", "by": "jane", "at": Timestamp::now(), "proposalHash": hash, "reason": "no" });
     stage.patch_ticket("healthy-1", json!({ "spec": { "approval": word } })).await;
-    let ticket = stage.ticket_in("healthy-1", Phase::Escalated).await;
+    let ticket = stage.wait_for_phase("healthy-1", Phase::Escalated).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::Rejected));
     stage.patch_ticket("healthy-1", json!({ "metadata": { "annotations": { "harness.dev/retry": "1" } } })).await;
-    let ticket = crate::support::eventually(PATIENCE, || async {
-        let ticket = stage.tickets().get("healthy-1").await.unwrap();
+    let ticket = eventually(PATIENCE, || async {
+        let ticket = stage.ticket_api().get("healthy-1").await.unwrap();
         (status(&ticket).outcome == Some(Outcome::NoPlan)).then_some(ticket)
     })
     .await;
     let refused = status(&ticket).steps.iter().any(|step| step.outcome.contains("DeclinedBefore"));
     assert!(refused, "{:#?}", status(&ticket).steps);
-    assert_eq!(stage.config_text().await, DEAD);
+    assert_eq!(stage.config().await, DEAD);
 }
 
 #[tokio::test]
 async fn an_object_that_changed_needs_a_new_proposal() {
-    let (stage, _operator) = settled("superseded", json!({ "mode": "Approve" })).await;
+    let (stage, _operator) = settled("superseded", &json!({ "mode": "Approve" })).await;
     stage.write_config(DEAD).await;
-    let first = stage.ticket_in("healthy-1", Phase::AwaitingApproval).await;
+    let first = stage.wait_for_phase("healthy-1", Phase::AwaitingApproval).await;
     stage.patch_config(json!({ "data": { "notes.txt": "edited meanwhile" } })).await;
-    let second = crate::support::eventually(PATIENCE, || async {
-        let ticket = stage.tickets().get("healthy-1").await.unwrap();
+    let second = eventually(PATIENCE, || async {
+        let ticket = stage.ticket_api().get("healthy-1").await.unwrap();
         let proposal = status(&ticket).proposal.clone()?;
         let renewed = proposal.proposed_at.0 > status(&first).proposal.as_ref().unwrap().proposed_at.0;
         (status(&ticket).phase == Phase::AwaitingApproval && renewed).then_some(proposal)
     })
     .await;
-    assert_eq!(second.actions[0].resource_version, stage.config().await.resource_version().unwrap());
+    assert_eq!(second.actions[0].resource_version, stage.config_map().await.resource_version().unwrap());
 }
 
 #[tokio::test]
 async fn observe_proposes_and_writes_nothing() {
-    let (stage, _operator) = settled("observe", json!({ "mode": "Observe" })).await;
+    let (stage, _operator) = settled("observe", &json!({ "mode": "Observe" })).await;
     stage.write_config(DEAD).await;
-    let ticket = stage.ticket_in("healthy-1", Phase::Escalated).await;
+    let ticket = stage.wait_for_phase("healthy-1", Phase::Escalated).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::Proposed));
     assert!(status(&ticket).proposal.is_some());
-    assert_eq!(stage.config_text().await, DEAD);
+    assert_eq!(stage.config().await, DEAD);
 }
 
 #[tokio::test]
 async fn what_a_gitops_tool_manages_is_proposed_and_not_written() {
     let stage = Stage::new("gitops").await;
     stage.patch_config(json!({ "metadata": { "annotations": { "argocd.argoproj.io/tracking-id": "a" } } })).await;
-    stage.watch_service(json!({})).await;
-    let _operator = stage.operate();
-    stage.learn_baseline().await;
+    stage.watch_service(&json!({})).await;
+    let _operator = stage.operate_both();
+    stage.learned().await;
     stage.write_config(DEAD).await;
-    let ticket = stage.ticket_in("healthy-1", Phase::Escalated).await;
+    let ticket = stage.wait_for_phase("healthy-1", Phase::Escalated).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::Proposed));
     assert!(status(&ticket).message.as_ref().unwrap().contains("Argo CD"));
-    assert_eq!(stage.config_text().await, DEAD);
+    assert_eq!(stage.config().await, DEAD);
 }
 
 #[tokio::test]
 async fn a_change_that_does_not_help_is_undone_and_not_tried_again() {
     // The forbidden value keeps it broken whatever happens to the allowed one.
-    let (stage, _operator) = settled("undone", json!({ "verifyTimeout": "2s" })).await;
+    let (stage, _operator) = settled("undone", &json!({ "verifyTimeout": "2s" })).await;
     let broken = r#"{"enabled": false, "delay_ms": 0, "requests_per_second": -1}"#;
     stage.write_config(broken).await;
-    let ticket = stage.ticket_in("healthy-1", Phase::Escalated).await;
+    let ticket = stage.wait_for_phase("healthy-1", Phase::Escalated).await;
     let results: Vec<_> = status(&ticket).attempts.iter().map(|it| it.result).collect();
     assert_eq!(results, [AttemptResult::Undone]);
-    assert_eq!(stage.config_text().await, broken);
-    assert_eq!(stage.config().await.annotations()["harness.dev/attempt"], "healthy-1/1/undone");
+    assert_eq!(stage.config().await, broken);
+    assert_eq!(stage.config_map().await.annotations()["harness.dev/attempt"], "healthy-1/1/undone");
     let unverified = status(&ticket).conditions.iter().find(|it| it.type_ == "UnverifiedChange").unwrap();
     assert_eq!(unverified.status, "False");
 }
 
 #[tokio::test]
 async fn an_edit_of_others_during_the_verification_forbids_the_undo() {
-    let (stage, _operator) = settled("contested", json!({ "verifyTimeout": "4s" })).await;
+    let (stage, _operator) = settled("contested", &json!({ "verifyTimeout": "4s" })).await;
     stage.write_config(r#"{"enabled": false, "delay_ms": 0, "requests_per_second": -1}"#).await;
-    stage.ticket_in("healthy-1", Phase::Verifying).await;
+    stage.wait_for_phase("healthy-1", Phase::Verifying).await;
     stage.patch_config(json!({ "data": { "notes.txt": "somebody else" } })).await;
-    let ticket = stage.ticket_in("healthy-1", Phase::Escalated).await;
+    let ticket = stage.wait_for_phase("healthy-1", Phase::Escalated).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::Contested));
     assert_eq!(status(&ticket).attempts[0].result, AttemptResult::LeftInPlace);
-    assert!(stage.config_text().await.contains(r#""enabled": true"#));
+    assert!(stage.config().await.contains(r#""enabled": true"#));
     let unverified = status(&ticket).conditions.iter().find(|it| it.type_ == "UnverifiedChange").unwrap();
     assert_eq!(unverified.status, "True");
 }
 
 #[tokio::test]
 async fn suspended_means_no_write_until_it_is_lifted() {
-    let (stage, _operator) = settled("suspended", json!({})).await;
+    let (stage, _operator) = settled("suspended", &json!({})).await;
     let suspend = |value: serde_json::Value| json!({ "metadata": { "annotations": { "harness.dev/suspend": value } } });
-    let parameters = kube::api::PatchParams::default();
-    let patch = kube::api::Patch::Merge(suspend(json!("true")));
-    stage.invariants().patch("healthy", &parameters, &patch).await.unwrap();
+    stage.patch_invariant("healthy", suspend(json!("true"))).await;
     stage.write_config(DEAD).await;
-    let ticket = crate::support::eventually(PATIENCE, || async {
-        let ticket = stage.tickets().get_opt("healthy-1").await.unwrap()?;
+    let ticket = eventually(PATIENCE, || async {
+        let ticket = stage.ticket_api().get_opt("healthy-1").await.unwrap()?;
         (ticket.status.as_ref()?.reason.as_deref() == Some("Suspended")).then_some(ticket)
     })
     .await;
     assert_eq!(status(&ticket).phase, Phase::Open);
-    assert_eq!(stage.config_text().await, DEAD);
-    let patch = kube::api::Patch::Merge(suspend(json!(null)));
-    stage.invariants().patch("healthy", &parameters, &patch).await.unwrap();
-    stage.ticket_in("healthy-1", Phase::Resolved).await;
-    assert_eq!(stage.config_text().await, BASELINE);
+    assert_eq!(stage.config().await, DEAD);
+    stage.patch_invariant("healthy", suspend(json!(null))).await;
+    stage.wait_for_phase("healthy-1", Phase::Resolved).await;
+    assert_eq!(stage.config().await, BASELINE);
 }
 
 #[tokio::test]
 async fn an_invariant_that_never_held_is_for_a_person() {
     let stage = Stage::new("never").await;
     stage.write_config(DEAD).await;
-    stage.watch("healthy", "", "== 200", json!({})).await;
-    let _operator = stage.operate();
-    let ticket = stage.ticket_in("healthy-1", Phase::Escalated).await;
+    stage.watch("healthy", "", "== 200", &json!({})).await;
+    let _operator = stage.operate_both();
+    let ticket = stage.wait_for_phase("healthy-1", Phase::Escalated).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::NeverHeld));
-    assert_eq!(stage.config_text().await, DEAD);
+    assert_eq!(stage.config().await, DEAD);
 }
 
 #[tokio::test]
 async fn deleting_the_invariant_in_mid_incident_cancels_and_writes_no_more() {
-    let (stage, _operator) = settled("deleted", json!({ "mode": "Approve" })).await;
+    let (stage, _operator) = settled("deleted", &json!({ "mode": "Approve" })).await;
     stage.write_config(DEAD).await;
-    stage.ticket_in("healthy-1", Phase::AwaitingApproval).await;
-    stage.invariants().delete("healthy", &DeleteParams::default()).await.unwrap();
-    let ticket = stage.ticket_in("healthy-1", Phase::Cancelled).await;
+    stage.wait_for_phase("healthy-1", Phase::AwaitingApproval).await;
+    stage.delete::<Invariant>("healthy").await;
+    let ticket = stage.wait_for_phase("healthy-1", Phase::Cancelled).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::InvariantDeleted));
-    assert_eq!(stage.config_text().await, DEAD);
+    assert_eq!(stage.config().await, DEAD);
 }
 
 #[tokio::test]
 async fn a_ticket_that_is_deleted_while_its_change_is_unverified_is_undone_and_then_gone() {
-    let (stage, _operator) = settled("gone", json!({ "verifyTimeout": "1h" })).await;
+    let (stage, _operator) = settled("gone", &json!({ "verifyTimeout": "1h" })).await;
     let broken = r#"{"enabled": false, "delay_ms": 0, "requests_per_second": -1}"#;
     stage.write_config(broken).await;
-    let ticket = stage.ticket_in("healthy-1", Phase::Verifying).await;
-    stage.tickets().delete("healthy-1", &DeleteParams::default()).await.unwrap();
-    crate::support::eventually(PATIENCE, || async {
-        let now = stage.tickets().get_opt("healthy-1").await.unwrap();
+    let ticket = stage.wait_for_phase("healthy-1", Phase::Verifying).await;
+    stage.ticket_api().delete("healthy-1", &DeleteParams::default()).await.unwrap();
+    eventually(PATIENCE, || async {
+        let now = stage.ticket_api().get_opt("healthy-1").await.unwrap();
         now.is_none_or(|now| now.uid() != ticket.uid()).then_some(())
     })
     .await;
-    assert_eq!(stage.config_text().await, broken);
+    assert_eq!(stage.config().await, broken);
 }
 
 #[tokio::test]
 async fn a_value_that_comes_back_at_once_is_contested_and_left_alone() {
-    let (stage, operator) = settled("comesback", json!({})).await;
+    let (stage, operator) = settled("comesback", &json!({})).await;
     operator.stop().await;
     let change =
         |settings: &mut harness::operator::OperatorSettings| settings.good_after = std::time::Duration::from_mins(5);
     let _operator = stage.operate_with(stage.client.clone(), Halves::Both, change);
     stage.write_config(DEAD).await;
-    stage.ticket_in("healthy-1", Phase::Resolved).await;
+    stage.wait_for_phase("healthy-1", Phase::Resolved).await;
     stage.write_config(DEAD).await;
-    let ticket = stage.ticket_in("healthy-2", Phase::Escalated).await;
+    let ticket = stage.wait_for_phase("healthy-2", Phase::Escalated).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::Contested));
-    assert_eq!(stage.config_text().await, DEAD);
+    assert_eq!(stage.config().await, DEAD);
 }

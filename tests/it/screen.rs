@@ -190,7 +190,7 @@ async fn installing_again_changes_nothing_that_people_changed() {
         [Installed::LeftAsItWas, Installed::Applied]
     );
     assert!(config_text(&client, &namespace).await.contains("false"));
-    assert_eq!(invariants.get(HEALTHY).await.unwrap().interval(), Duration::from_secs(7));
+    assert_eq!(Duration::from(invariants.get(HEALTHY).await.unwrap().spec.interval), Duration::from_secs(7));
 }
 
 /// Runs the harness's own binary on the tests' cluster to its end: its exit code, stdout and stderr.

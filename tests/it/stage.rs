@@ -195,7 +195,7 @@ impl Stage {
 
     /// The ticket once it is in this phase.
     pub(crate) async fn wait_for_phase(&self, name: &str, wanted: Phase) -> Ticket {
-        self.seen(name, |ticket| phase(ticket) == wanted).await
+        self.seen(name, |ticket: &Ticket| ticket.phase() == wanted).await
     }
 
     /// All tickets, by name.
@@ -259,11 +259,6 @@ pub(crate) fn condition<'a>(
     type_: &str,
 ) -> Option<&'a k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
     invariant.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == type_)
-}
-
-/// The phase of a ticket.
-pub(crate) fn phase(ticket: &Ticket) -> Phase {
-    ticket.status.as_ref().map_or(Phase::Open, |status| status.phase)
 }
 
 /// The names of objects, as they come.

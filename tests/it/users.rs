@@ -5,7 +5,7 @@ mod refusal;
 mod table;
 
 use crate::stage::target::Target;
-use crate::stage::{Stage, condition, names, phase};
+use crate::stage::{Stage, condition, names};
 use harness::crd::{Invariant, Outcome, Phase, Ticket};
 use harness::operator::Halves;
 use kube::ResourceExt;
@@ -101,7 +101,7 @@ async fn a_deleted_ticket_goes_at_once_whether_open_or_escalated() {
         assert!(!ticket.finalizers().is_empty());
         stage.delete::<Ticket>("answers-1").await;
         // It is still broken: a new ticket takes the free name.
-        let successor = stage.ticket("answers-1", |it| it.uid() != ticket.uid() && phase(it) == wanted).await;
+        let successor = stage.ticket("answers-1", |it| it.uid() != ticket.uid() && it.phase() == wanted).await;
         assert_eq!(successor.metadata.deletion_timestamp, None);
         assert_eq!(names(&stage.tickets().await), ["answers-1"]);
     }

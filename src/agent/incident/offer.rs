@@ -8,7 +8,7 @@ use crate::agent::journal::{self, Entry};
 use crate::agent::planner::Change;
 use crate::agent::policy::{self, Edit, Refusal};
 use crate::crd::{
-    ActionRecord, Attempt, AttemptResult, Invariant, ObjectReference, PathChange, PlannerName, Proposal, TicketStatus,
+    ActionRecord, Attempt, AttemptResult, Invariant, ObjectReference, PlannerName, Proposal, TicketStatus,
 };
 use crate::document;
 use crate::history::Revision;
@@ -171,29 +171,11 @@ fn action(edit: &Edit, object: &ConfigMap) -> ActionRecord {
         key: edit.key.clone(),
         resource_version: object.resource_version().unwrap_or_default(),
         diff: redact::block(&document::unified_diff(&edit.before, &edit.after), 4096),
-        changes: changes(edit),
+        changes: redact::changes(&edit.before, &edit.after),
         before_digest: document::digest(&edit.before),
         after_digest: document::digest(&edit.after),
         revision: None,
         written_resource_version: None,
-    }
-}
-
-fn changes(edit: &Edit) -> Vec<PathChange> {
-    match (document::parse(&edit.before), document::parse(&edit.after)) {
-        (Ok(before), Ok(after)) => document::differences(&before, &after)
-            .iter()
-            .take(32)
-            .map(|found| {
-                let (before, after) = redact::sides(found);
-                PathChange { path: redact::line(&found.path, 256), before, after }
-            })
-            .collect(),
-        _ => vec![PathChange {
-            path: String::new(),
-            before: Some(redact::line(&edit.before, 256)),
-            after: Some(redact::line(&edit.after, 256)),
-        }],
     }
 }
 

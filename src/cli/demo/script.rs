@@ -4,7 +4,7 @@
 //! the cluster, each with a deadline, and never for time to pass.
 
 use super::report::{Incident, seconds_between};
-use super::situation::{Situation, phase};
+use super::situation::Situation;
 use crate::agent::baseline::{KNOWN_GOOD_LABEL, OBJECT_LABEL};
 use crate::crd::{Outcome, Phase, Ticket};
 use crate::injection::{ConfigKey, InjectionError, Written, inject};
@@ -159,7 +159,7 @@ impl<'a> Player<'a> {
             .await?;
         let untouched = self.resource_version().await? == written.resource_version;
         let incident = incident(scene, &ticket, &written, untouched);
-        if phase(&ticket) != Phase::Resolved {
+        if ticket.phase() != Phase::Resolved {
             self.undo(&name).await?;
         }
         Ok(incident)
@@ -178,7 +178,7 @@ impl<'a> Player<'a> {
         (self.tell)("undoing the fault, as a person would");
         inject(&self.client, &self.config, &[Fault::Heal]).await?;
         self.until(&format!("ticket {ticket} to be resolved"), self.deadlines.ending, |situation| {
-            situation.ticket(ticket).filter(|ticket| phase(ticket) == Phase::Resolved).map(|_| ())
+            situation.ticket(ticket).filter(|ticket| ticket.phase() == Phase::Resolved).map(|_| ())
         })
         .await
     }
@@ -237,7 +237,7 @@ impl<'a> Player<'a> {
 
 /// The harness has done what it will do.
 fn is_decided(ticket: &Ticket) -> bool {
-    match phase(ticket) {
+    match ticket.phase() {
         Phase::Resolved | Phase::Cancelled | Phase::Escalated => true,
         Phase::Open
         | Phase::Diagnosing

@@ -1,7 +1,7 @@
 //! What the script knows of the cluster, and what it concludes from it. Pure.
 
 use crate::agent::baseline::{KNOWN_GOOD_LABEL, OBJECT_LABEL};
-use crate::crd::{Invariant, Phase, Ticket, type_};
+use crate::crd::{Invariant, Ticket, type_};
 use crate::lifecycle::ended;
 use crate::tui::model::Event;
 use crate::watch::{Change, ObjectKey};
@@ -69,7 +69,7 @@ impl Situation {
     pub fn is_calm(&self, invariants: &[&str]) -> bool {
         let all_hold = invariants.iter().all(|name| self.invariants.get(*name).is_some_and(holds));
         let is_open =
-            |ticket: &Ticket| invariants.contains(&ticket.spec.invariant_ref.name.as_str()) && !ended(phase(ticket));
+            |ticket: &Ticket| invariants.contains(&ticket.spec.invariant_ref.name.as_str()) && !ended(ticket.phase());
         self.tickets_synced && all_hold && !self.tickets.values().any(is_open)
     }
 
@@ -90,8 +90,8 @@ impl Situation {
         let open: Vec<String> = self
             .tickets
             .iter()
-            .filter(|(_, ticket)| !ended(phase(ticket)))
-            .map(|(name, ticket)| format!("{name} is {:?}", phase(ticket)))
+            .filter(|(_, ticket)| !ended(ticket.phase()))
+            .map(|(name, ticket)| format!("{name} is {:?}", ticket.phase()))
             .collect();
         let baseline = if self.has_baseline() { "learned" } else { "not learned" };
         format!(
@@ -101,11 +101,6 @@ impl Situation {
             open.join(", "),
         )
     }
-}
-
-/// Where a ticket is in its life.
-pub fn phase(ticket: &Ticket) -> Phase {
-    ticket.status.as_ref().map(|status| status.phase).unwrap_or_default()
 }
 
 fn apply<K: ResourceExt + Clone>(objects: &mut BTreeMap<String, K>, change: &Change<K>) {

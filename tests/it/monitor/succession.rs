@@ -1,7 +1,7 @@
 //! One invariant has one open ticket, whoever watches it and for how long; ended ones make room, and go in the end.
 
 use crate::screen::{set_status, ticket};
-use crate::stage::{Stage, names, phase};
+use crate::stage::{Stage, names};
 use harness::crd::{Outcome, Phase, Ticket};
 use harness::operator::Halves;
 use jiff::{SignedDuration, Timestamp};
@@ -36,7 +36,7 @@ async fn the_next_incident_gets_the_next_number() {
     stage.wait_for_phase("answers-2", Phase::Open).await;
     let tickets = stage.tickets().await;
     assert_eq!(names(&tickets), ["answers-1", "answers-2"]);
-    assert_eq!(tickets.iter().map(phase).collect::<Vec<_>>(), [Phase::Resolved, Phase::Open]);
+    assert_eq!(tickets.iter().map(Ticket::phase).collect::<Vec<_>>(), [Phase::Resolved, Phase::Open]);
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! The process dies after each write in turn; its successor ends in the same state.
 
-use super::stage::{BASELINE, PATIENCE, Stage};
+use super::stage::{BASELINE, Stage};
 use super::{DEAD, status};
-use crate::support;
+use crate::stage::PATIENCE;
+use crate::support::eventually;
 use futures::FutureExt;
 use harness::crd::{AttemptResult, Outcome, Phase};
 use harness::operator::Halves;
@@ -40,11 +41,11 @@ fn dying_client(inner: Client, fatal: usize, died: Arc<Notify>) -> Client {
 /// Lets the half die after its `fatal`-th write; false if the incident ended before that.
 async fn survives(halves: Halves, fatal: usize) -> bool {
     let stage = Stage::new("crash").await;
-    stage.watch("healthy", "", "== 200", json!({})).await;
+    stage.watch("healthy", "", "== 200", &json!({})).await;
     let (monitor, agent) = (Halves::Monitor, Halves::Agent);
     let first_monitor = stage.operate_with(stage.client.clone(), monitor, |_| ());
     let first_agent = stage.operate_with(stage.client.clone(), agent, |_| ());
-    stage.learn_baseline().await;
+    stage.learned().await;
     let died = Arc::new(Notify::new());
     let dying = dying_client(stage.client.clone(), fatal, Arc::clone(&died));
     // Only the half in question is replaced by one that will die.
@@ -58,17 +59,17 @@ async fn survives(halves: Halves, fatal: usize) -> bool {
     stage.write_config(DEAD).await;
     let did_die = tokio::select! {
         () = died.notified() => true,
-        _ = stage.ticket_in("healthy-1", Phase::Resolved) => false,
+        _ = stage.wait_for_phase("healthy-1", Phase::Resolved) => false,
     };
     drop(victim);
     let _successor = stage.operate_with(stage.client.clone(), halves, |_| ());
-    let ticket = stage.ticket_in("healthy-1", Phase::Resolved).await;
+    let ticket = stage.wait_for_phase("healthy-1", Phase::Resolved).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::Repaired), "after write {fatal}: {:#?}", ticket.status);
     let results: Vec<_> = status(&ticket).attempts.iter().map(|it| (it.number, it.result)).collect();
     assert_eq!(results, [(1, AttemptResult::Verified)], "after write {fatal}");
-    assert_eq!(stage.config_text().await, BASELINE, "after write {fatal}");
-    let tickets = support::eventually(PATIENCE, || async {
-        let tickets = stage.all_tickets().await;
+    assert_eq!(stage.config().await, BASELINE, "after write {fatal}");
+    let tickets = eventually(PATIENCE, || async {
+        let tickets = stage.tickets().await;
         let let_go = tickets.iter().all(|it| it.metadata.finalizers.is_none());
         let_go.then_some(tickets)
     })

@@ -77,7 +77,12 @@ async fn what_cannot_be_understood_is_not_accepted_with_its_place_and_what_was_e
             "InvalidQuery",
             "expected HOST[:PORT]/PATH (invalid port",
         ),
-        ("user", json!({ "query": "http://me:pw@a/" }), "InvalidQuery", "expected no user name and no password"),
+        (
+            "user",
+            json!({ "query": "http://me:pw@a/" }),
+            "InvalidQuery",
+            "found a user name or a password, expected a host",
+        ),
         (
             "literal",
             json!({ "condition": "< fast" }),
