@@ -11,15 +11,15 @@ pub mod record;
 pub mod schedule;
 pub mod tickets;
 pub mod watched;
+mod writing;
 
 pub use act::FIELD_MANAGER;
 
-use crate::crd::{Invariant, InvariantStatus, Ticket, UNSETTLED_FINALIZER};
+use crate::crd::{Invariant, Ticket, UNSETTLED_FINALIZER};
 use crate::history::ConfigHistory;
 use crate::lifecycle;
 use crate::probe::{EgressPolicy, Prober, Sample};
 use crate::watch::{Change, ObjectKey, changes, scope};
-use act::ActError;
 use decide::TicketAction;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -36,6 +36,7 @@ use tickets::Tickets;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use watched::Watched;
+use writing::{Acted, open, resolve, write_status};
 
 /// Checks in flight at most; a due check beyond that waits.
 const MAX_IN_FLIGHT: usize = 512;
@@ -89,15 +90,6 @@ struct Asked {
     uid: String,
     generation: i64,
     sample: Sample,
-}
-
-/// A write that is done.
-enum Acted {
-    StatusWritten(ObjectKey, Box<InvariantStatus>),
-    TicketWritten(ObjectKey, Box<Ticket>),
-    TicketSettled(ObjectKey),
-    Failed(ObjectKey, ActError),
-    RetryDue(ObjectKey),
 }
 
 struct Monitor {
@@ -386,48 +378,4 @@ async fn wait_until(due: Option<Instant>) {
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
     }
-}
-
-fn open(
-    client: Client,
-    history: ConfigHistory,
-    key: ObjectKey,
-    watched: &Watched,
-    number: u32,
-) -> BoxFuture<'static, Acted> {
-    let (invariant, record) = (Arc::clone(&watched.invariant), watched.record.clone());
-    async move {
-        match act::open_ticket(&client, &history, &invariant, &record, number).await {
-            Ok(ticket) => Acted::TicketWritten(key, Box::new(ticket)),
-            Err(error) => Acted::Failed(key, error),
-        }
-    }
-    .boxed()
-}
-
-fn resolve(client: Client, key: ObjectKey, watched: &Watched, ticket: Arc<Ticket>) -> BoxFuture<'static, Acted> {
-    let invariant = Arc::clone(&watched.invariant);
-    async move {
-        match act::resolve_ticket(&client, &ticket, &invariant).await {
-            Ok(ticket) => Acted::TicketWritten(key, Box::new(ticket)),
-            Err(error) => Acted::Failed(key, error),
-        }
-    }
-    .boxed()
-}
-
-fn write_status(
-    client: Client,
-    key: ObjectKey,
-    watched: &Watched,
-    status: InvariantStatus,
-) -> BoxFuture<'static, Acted> {
-    let invariant = Arc::clone(&watched.invariant);
-    async move {
-        match act::write_status(&client, &invariant, &status).await {
-            Ok(()) => Acted::StatusWritten(key, Box::new(status)),
-            Err(error) => Acted::Failed(key, error),
-        }
-    }
-    .boxed()
 }

@@ -57,6 +57,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let namespace = arguments.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let target = ConfigKey { namespace, name: arguments.name, key: arguments.key };
     inject(&client, &target, &[arguments.fault.fault()]).await?;
-    writeln!(std::io::stdout(), "{:?} is written into ConfigMap {target} as {FIELD_MANAGER}", arguments.fault)?;
+    let fault = format!("{:?}", arguments.fault).to_lowercase();
+    writeln!(std::io::stdout(), "{fault} is written into ConfigMap {target} as {FIELD_MANAGER}")?;
     Ok(ExitCode::SUCCESS)
 }
