@@ -194,6 +194,7 @@ impl Monitor {
             Change::Deleted(key) => {
                 let invariant = self.tickets.get(&key).map(|it| it.spec.invariant_ref.name.clone());
                 self.tickets.remove(&key);
+                self.settling.remove(&key);
                 if let Some(name) = invariant {
                     self.reconsider(&ObjectKey::new(&key.namespace, name));
                 }
@@ -221,13 +222,14 @@ impl Monitor {
         let (client, ticket, key) = (self.client.clone(), Arc::clone(ticket), key.clone());
         self.acting.push(
             async move {
-                if let Err(error) = act::remove_finalizer(&client, &ticket).await
-                    && !error.is_conflict()
-                {
-                    tracing::warn!(%error, "a ticket is not let go yet; it is tried again");
-                    tokio::time::sleep(RETRY).await;
+                match act::remove_finalizer(&client, &ticket).await {
+                    Ok(ticket) => Acted::TicketLetGo(Box::new(ticket)),
+                    Err(error) => {
+                        tracing::debug!(%error, "a ticket is not let go yet; it is tried again");
+                        tokio::time::sleep(if error.is_conflict() { CONFLICT_PAUSE } else { RETRY }).await;
+                        Acted::TicketStays(key)
+                    }
                 }
-                Acted::TicketSettled(key)
             }
             .boxed(),
         );
@@ -243,7 +245,7 @@ impl Monitor {
                     if let Err(error) = act::delete_ticket(&client, &ticket).await {
                         tracing::debug!(%error, "an old ticket stays for now");
                     }
-                    Acted::TicketSettled(ObjectKey::of(&*ticket))
+                    Acted::TicketStays(ObjectKey::of(&*ticket))
                 }
                 .boxed(),
             );
@@ -346,8 +348,17 @@ impl Monitor {
                 self.settle(&ticket_key);
                 key
             }
-            Acted::TicketSettled(key) => {
+            Acted::TicketLetGo(ticket) => {
+                // One that was being deleted is gone now, and the watch says so.
+                if ticket.metadata.deletion_timestamp.is_none() {
+                    self.settling.remove(&ObjectKey::of(&*ticket));
+                    self.tickets.put(*ticket);
+                }
+                return;
+            }
+            Acted::TicketStays(key) => {
                 self.settling.remove(&key);
+                self.settle(&key);
                 return;
             }
             Acted::Failed(key, error) => {

@@ -190,8 +190,8 @@ async fn others_wrote(client: &Client, ticket: &Ticket) -> bool {
     false
 }
 
-/// Lets go of a ticket that has no unsettled attempt.
-pub async fn remove_finalizer(client: &Client, ticket: &Ticket) -> Result<(), ActError> {
+/// Lets go of a ticket that has no unsettled attempt; gives it as it is then.
+pub async fn remove_finalizer(client: &Client, ticket: &Ticket) -> Result<Ticket, ActError> {
     let failed = |source| ActError::ChangeTicket { name: ticket.name_any(), source };
     let api: Api<Ticket> = Api::namespaced(client.clone(), &ticket.namespace().unwrap_or_default());
     let kept: Vec<_> = ticket.finalizers().iter().filter(|it| *it != UNSETTLED_FINALIZER).collect();
@@ -202,7 +202,7 @@ pub async fn remove_finalizer(client: &Client, ticket: &Ticket) -> Result<(), Ac
     let patch: Patch<()> =
         Patch::Json(serde_json::from_value(patch).map_err(|error| failed(kube::Error::SerdeError(error)))?);
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    api.patch(&ticket.name_any(), &parameters, &patch).await.map(|_| ()).map_err(failed)
+    api.patch(&ticket.name_any(), &parameters, &patch).await.map_err(failed)
 }
 
 /// Deletes a ticket whose time is over, if it is still the one that was looked at.

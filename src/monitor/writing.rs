@@ -14,7 +14,8 @@ use std::sync::Arc;
 pub(super) enum Acted {
     StatusWritten(ObjectKey, Box<InvariantStatus>),
     TicketWritten(ObjectKey, Box<Ticket>),
-    TicketSettled(ObjectKey),
+    TicketLetGo(Box<Ticket>),
+    TicketStays(ObjectKey),
     Failed(ObjectKey, ActError),
     RetryDue(ObjectKey),
 }

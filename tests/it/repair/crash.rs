@@ -1,4 +1,5 @@
-//! The process dies after each write in turn; its successor ends in the same state.
+//! Each write in turn goes wrong in each way: the process dies after it, its answer is lost, or somebody else wrote
+//! first. It always ends in the same state.
 
 use super::stage::{BASELINE, Stage};
 use super::{DEAD, status};
@@ -15,77 +16,113 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
-/// A client whose process dies when its `fatal`-th write was done: no answer arrives, nothing more is sent.
-fn dying_client(inner: Client, fatal: usize, died: Arc<Notify>) -> Client {
+/// How a write goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// It is done; no answer arrives, and nothing more is sent.
+    ProcessDies,
+    /// It is done; the connection is cut before the answer.
+    AnswerIsLost,
+    /// It is not done: somebody else wrote first.
+    Conflict,
+}
+
+/// A client whose `fatal`-th write goes wrong; then it says so.
+fn faulty_client(inner: Client, fault: Fault, fatal: usize, struck: Arc<Notify>) -> Client {
     let writes = Arc::new(AtomicUsize::new(0));
     let namespace = inner.default_namespace().to_owned();
     let service = tower::service_fn(move |request: http::Request<Body>| {
-        let (inner, writes, died) = (inner.clone(), Arc::clone(&writes), Arc::clone(&died));
+        let (inner, writes, struck) = (inner.clone(), Arc::clone(&writes), Arc::clone(&struck));
         async move {
-            if writes.load(Ordering::SeqCst) >= fatal {
+            if fault == Fault::ProcessDies && writes.load(Ordering::SeqCst) >= fatal {
                 std::future::pending::<()>().await;
             }
             let is_write = request.method() != Method::GET;
-            let response = inner.send(request).await;
-            if is_write && writes.fetch_add(1, Ordering::SeqCst) + 1 >= fatal {
-                died.notify_one();
-                std::future::pending::<()>().await;
+            if !is_write || writes.fetch_add(1, Ordering::SeqCst) + 1 != fatal {
+                return inner.send(request).await.map_err(tower::BoxError::from);
             }
-            response
+            struck.notify_one();
+            match fault {
+                Fault::ProcessDies => {
+                    let _done = inner.send(request).await;
+                    std::future::pending().await
+                }
+                Fault::AnswerIsLost => {
+                    let _done = inner.send(request).await;
+                    Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())
+                }
+                Fault::Conflict => Ok(conflict()),
+            }
         }
         .boxed()
     });
     Client::new(service, namespace)
 }
 
-/// Lets the half die after its `fatal`-th write; false if the incident ended before that.
-async fn survives(halves: Halves, fatal: usize) -> bool {
+/// What the API server answers to a write on a version that is not the newest.
+fn conflict() -> http::Response<Body> {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Conflict", "code": 409,
+        "message": "the object has been modified",
+    });
+    http::Response::builder().status(409).body(Body::from(status.to_string().into_bytes())).unwrap()
+}
+
+/// Lets the `fatal`-th write of a half go wrong; false if the incident ended before that.
+async fn survives(halves: Halves, fault: Fault, fatal: usize) -> bool {
     let stage = Stage::new("crash").await;
     stage.watch("healthy", "", "== 200", &json!({})).await;
     let (monitor, agent) = (Halves::Monitor, Halves::Agent);
     let first_monitor = stage.operate_with(stage.client.clone(), monitor, |_| ());
     let first_agent = stage.operate_with(stage.client.clone(), agent, |_| ());
     stage.learned().await;
-    let died = Arc::new(Notify::new());
-    let dying = dying_client(stage.client.clone(), fatal, Arc::clone(&died));
-    // Only the half in question is replaced by one that will die.
+    let struck = Arc::new(Notify::new());
+    let faulty = faulty_client(stage.client.clone(), fault, fatal, Arc::clone(&struck));
+    // Only the half in question is replaced by one whose write will go wrong.
     let (_other, victim) = if halves == Halves::Agent {
         first_agent.stop().await;
-        (first_monitor, stage.operate_with(dying, agent, |_| ()))
+        (first_monitor, stage.operate_with(faulty, agent, |_| ()))
     } else {
         first_monitor.stop().await;
-        (first_agent, stage.operate_with(dying, monitor, |_| ()))
+        (first_agent, stage.operate_with(faulty, monitor, |_| ()))
     };
     stage.write_config(DEAD).await;
-    let did_die = tokio::select! {
-        () = died.notified() => true,
+    let went_wrong = tokio::select! {
+        () = struck.notified() => true,
         _ = stage.wait_for_phase("healthy-1", Phase::Resolved) => false,
     };
-    drop(victim);
-    let _successor = stage.operate_with(stage.client.clone(), halves, |_| ());
+    // A process that is alive goes on by itself; a dead one has a successor.
+    let _at_work = if fault == Fault::ProcessDies {
+        drop(victim);
+        stage.operate_with(stage.client.clone(), halves, |_| ())
+    } else {
+        victim
+    };
+    let context = format!("{fault:?} at write {fatal} of the {halves:?}");
     let ticket = stage.wait_for_phase("healthy-1", Phase::Resolved).await;
-    assert_eq!(status(&ticket).outcome, Some(Outcome::Repaired), "after write {fatal}: {:#?}", ticket.status);
-    let results: Vec<_> = status(&ticket).attempts.iter().map(|it| (it.number, it.result)).collect();
-    assert_eq!(results, [(1, AttemptResult::Verified)], "after write {fatal}");
-    assert_eq!(stage.config().await, BASELINE, "after write {fatal}");
+    assert_eq!(status(&ticket).outcome, Some(Outcome::Repaired), "{context}: {:#?}", ticket.status);
+    let results: Vec<_> =
+        status(&ticket).attempts.iter().map(|it| it.result).filter(|it| *it != AttemptResult::NotWritten).collect();
+    assert_eq!(results, [AttemptResult::Verified], "{context}");
+    assert_eq!(stage.config().await, BASELINE, "{context}");
     let tickets = eventually(PATIENCE, || async {
         let tickets = stage.tickets().await;
         let let_go = tickets.iter().all(|it| it.metadata.finalizers.is_none());
         let_go.then_some(tickets)
     })
     .await;
-    assert_eq!(tickets.len(), 1, "after write {fatal}");
-    did_die
+    assert_eq!(tickets.len(), 1, "{context}");
+    went_wrong
 }
 
-async fn dies_after_each_write(halves: Halves) {
+async fn survives_each_write(halves: Halves, fault: Fault) {
     let mut fatal = 1;
-    // Four at a time; the last round is the one in which a victim outlived the incident.
+    // Four at a time; the last round is the one in which the incident ended before the fault.
     loop {
-        let round = (fatal..fatal + 4).map(|fatal| survives(halves, fatal));
-        let died = futures::future::join_all(round).await;
-        if died.contains(&false) {
-            assert!(fatal > 1 || died[0], "it never wrote anything");
+        let round = (fatal..fatal + 4).map(|fatal| survives(halves, fault, fatal));
+        let went_wrong = futures::future::join_all(round).await;
+        assert!(fatal > 1 || went_wrong[0], "it never wrote anything");
+        if went_wrong.contains(&false) {
             return;
         }
         fatal += 4;
@@ -94,10 +131,30 @@ async fn dies_after_each_write(halves: Halves) {
 
 #[tokio::test]
 async fn an_agent_that_dies_after_any_of_its_writes_is_succeeded_to_the_same_end() {
-    dies_after_each_write(Halves::Agent).await;
+    survives_each_write(Halves::Agent, Fault::ProcessDies).await;
 }
 
 #[tokio::test]
 async fn a_monitor_that_dies_after_any_of_its_writes_is_succeeded_to_the_same_end() {
-    dies_after_each_write(Halves::Monitor).await;
+    survives_each_write(Halves::Monitor, Fault::ProcessDies).await;
+}
+
+#[tokio::test]
+async fn an_agent_whose_answer_is_lost_at_any_write_writes_nothing_twice() {
+    survives_each_write(Halves::Agent, Fault::AnswerIsLost).await;
+}
+
+#[tokio::test]
+async fn a_monitor_whose_answer_is_lost_at_any_write_opens_one_ticket() {
+    survives_each_write(Halves::Monitor, Fault::AnswerIsLost).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_comes_too_late_at_any_write_decides_again() {
+    survives_each_write(Halves::Agent, Fault::Conflict).await;
+}
+
+#[tokio::test]
+async fn a_monitor_that_comes_too_late_at_any_write_decides_again() {
+    survives_each_write(Halves::Monitor, Fault::Conflict).await;
 }
