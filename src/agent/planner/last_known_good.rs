@@ -1,7 +1,7 @@
 //! Restores allowed configuration to the last revision under which everything held.
 //!
 //! It investigates first, so that its journal says what is wrong even where it has no plan: it asks the endpoint, reads
-//! the configuration and the good revision, and names who changed what. The judgement itself is [`judge`], pure.
+//! the configuration and the good revision, and names who changed what. The judgement itself is in `judge`, pure.
 
 mod judge;
 
