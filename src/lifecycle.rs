@@ -128,11 +128,9 @@ fn in_open(event: Event) -> Transition {
 }
 
 fn in_diagnosing(event: Event) -> Transition {
-    let stay = |effect| Transition { effect, ..Transition::stay(Phase::Diagnosing) };
     match event {
         Event::Holds { others_wrote, invariant_edited: _ } => resolved_before_any_change(others_wrote),
-        Event::ReadRequested => stay(Effect::Answer),
-        Event::PolicyRefused { refusals } if refusals < PATIENCE => stay(Effect::Answer),
+        Event::PolicyRefused { refusals } if refusals < PATIENCE => Transition::stay(Phase::Diagnosing),
         Event::PolicyRefused { .. } => Transition::to(Phase::Diagnosing, "PolicyRefused", Effect::StartPlanner),
         Event::PlannerDone { another: true, outcome: _ } => {
             Transition::to(Phase::Diagnosing, "NextPlanner", Effect::StartPlanner)
@@ -143,13 +141,14 @@ fn in_diagnosing(event: Event) -> Transition {
         Event::ChangeProposed(Leave::NeedsApproval) => {
             Transition::to(Phase::AwaitingApproval, "ApprovalNeeded", Effect::None)
         }
-        Event::ChangeProposed(Leave::Granted) => Transition::to(Phase::Repairing, "ChangeAllowed", Effect::SaveIntent),
+        Event::ChangeProposed(Leave::Granted) => Transition::to(Phase::Repairing, "ChangeAllowed", Effect::None),
         Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
         Event::TicketDeleted => cancelled(Outcome::TicketDeleted),
         Event::Suspended => Transition::to(Phase::Diagnosing, "Suspended", Effect::None),
         // Whatever was proposed before is void: the planner starts again from what it sees now.
-        Event::NothingNew => stay(Effect::StartPlanner),
+        Event::NothingNew => Transition { effect: Effect::StartPlanner, ..Transition::stay(Phase::Diagnosing) },
         Event::HeldUp(_)
+        | Event::ReadRequested
         | Event::NeverHeld
         | Event::ClaimWon
         | Event::Approved
@@ -177,7 +176,7 @@ fn in_diagnosing(event: Event) -> Transition {
 fn in_awaiting_approval(event: Event) -> Transition {
     match event {
         Event::Holds { others_wrote, invariant_edited: _ } => resolved_before_any_change(others_wrote),
-        Event::Approved => Transition::to(Phase::Repairing, "Approved", Effect::SaveIntent),
+        Event::Approved => Transition::to(Phase::Repairing, "Approved", Effect::None),
         Event::Rejected => escalated(Outcome::Rejected),
         Event::ApprovalExpired => escalated(Outcome::ApprovalExpired),
         Event::Superseded => Transition::to(Phase::Diagnosing, "Superseded", Effect::StartPlanner),
@@ -214,22 +213,22 @@ fn in_awaiting_approval(event: Event) -> Transition {
 fn in_repairing(event: Event) -> Transition {
     match event {
         Event::Applied | Event::MarkFound => Transition::to(Phase::Verifying, "Applied", Effect::None),
-        Event::UntouchedFound => Transition { effect: Effect::Write, ..Transition::stay(Phase::Repairing) },
         Event::ForeignFound => escalated(Outcome::Contested),
         Event::PreconditionFailed { conflicts } if conflicts < PATIENCE => {
             Transition::to(Phase::Diagnosing, "PreconditionFailed", Effect::StartPlanner)
         }
         Event::PreconditionFailed { .. } => escalated(Outcome::Conflicts),
         Event::TargetUnavailable { wrote_before: true } => {
-            Transition::to(Phase::RollingBack, "TargetUnavailable", Effect::Undo)
+            Transition::to(Phase::RollingBack, "TargetUnavailable", Effect::None)
         }
         Event::TargetUnavailable { wrote_before: false } => escalated(Outcome::TargetUnavailable),
         Event::Suspended => Transition::to(Phase::Repairing, "Suspended", Effect::None),
         Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
-        Event::TicketDeleted => Transition::to(Phase::RollingBack, "TicketDeleted", Effect::Undo),
+        Event::TicketDeleted => Transition::to(Phase::RollingBack, "TicketDeleted", Effect::None),
         // Only the monitor can say that it holds, and it must not while a write is under way.
         Event::Holds { .. }
         | Event::HeldUp(_)
+        | Event::UntouchedFound
         | Event::NeverHeld
         | Event::ClaimWon
         | Event::ReadRequested
@@ -259,21 +258,20 @@ fn in_verifying(event: Event) -> Transition {
         Event::Holds { others_wrote: _, invariant_edited: true } => resolved(Outcome::InvariantChanged),
         Event::Holds { others_wrote: _, invariant_edited: false } => resolved(Outcome::Repaired),
         Event::NotInForce => Transition::to(Phase::Verifying, "NotInForce", Effect::None),
-        Event::InForce => Transition::to(Phase::Verifying, "InForce", Effect::CountFromNow),
+        Event::InForce | Event::SightRegained => Transition::to(Phase::Verifying, "InForce", Effect::None),
         Event::VerifyTimedOut { others_wrote: false } => {
-            Transition::to(Phase::RollingBack, "VerifyTimedOut", Effect::Undo)
+            Transition::to(Phase::RollingBack, "VerifyTimedOut", Effect::None)
         }
         Event::GuardRegressed { others_wrote: false } => {
-            Transition::to(Phase::RollingBack, "GuardRegressed", Effect::Undo)
+            Transition::to(Phase::RollingBack, "GuardRegressed", Effect::None)
         }
         Event::VerifyTimedOut { others_wrote: true } | Event::GuardRegressed { others_wrote: true } => {
             escalated(Outcome::Contested)
         }
         Event::Blind => Transition::to(Phase::Verifying, "Blind", Effect::None),
-        Event::SightRegained => Transition::to(Phase::Verifying, "InForce", Effect::None),
         Event::Suspended => Transition::to(Phase::Verifying, "Suspended", Effect::None),
         Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
-        Event::TicketDeleted => Transition::to(Phase::RollingBack, "TicketDeleted", Effect::Undo),
+        Event::TicketDeleted => Transition::to(Phase::RollingBack, "TicketDeleted", Effect::None),
         Event::HeldUp(_)
         | Event::NeverHeld
         | Event::ClaimWon
@@ -306,13 +304,13 @@ fn in_rolling_back(event: Event) -> Transition {
         }
         Event::Restored { attempts_left: false } => escalated(Outcome::AttemptsExhausted),
         Event::UndoConflict | Event::ForeignFound => escalated(Outcome::UndoConflict),
-        Event::MarkFound => Transition { effect: Effect::Undo, ..Transition::stay(Phase::RollingBack) },
         Event::Suspended => Transition::to(Phase::RollingBack, "Suspended", Effect::None),
         Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
         Event::TicketDeleted => cancelled(Outcome::TicketDeleted),
         // Only the monitor can say that it holds, and it must not while a write is under way.
         Event::Holds { .. }
         | Event::HeldUp(_)
+        | Event::MarkFound
         | Event::NeverHeld
         | Event::ClaimWon
         | Event::ReadRequested
@@ -342,7 +340,7 @@ fn in_rolling_back(event: Event) -> Transition {
 fn in_escalated(event: Event) -> Transition {
     match event {
         Event::Holds { .. } => resolved(Outcome::FixedByPerson),
-        Event::RetryRequested => Transition::to(Phase::Open, "RetryRequested", Effect::Reset),
+        Event::RetryRequested => Transition::to(Phase::Open, "RetryRequested", Effect::None),
         Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
         Event::TicketDeleted => cancelled(Outcome::TicketDeleted),
         Event::HeldUp(_)

@@ -124,27 +124,16 @@ pub enum Leave {
     ProposeOnly,
 }
 
-/// What to do besides recording the phase.
+/// What to do besides recording the phase. The work of a phase itself follows from the phase: in Repairing the saved
+/// intent is written, in RollingBack the pre-images are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing.
     None,
-    /// Start the next planner on a fresh round.
+    /// Begin with a planner's fresh session: what was known to the last one is void.
     StartPlanner,
-    /// Answer the planner's call and go on.
-    Answer,
-    /// Save the intent, then write.
-    SaveIntent,
-    /// Write what the saved intent says.
-    Write,
-    /// Note since when the change is in force.
-    CountFromNow,
-    /// Write the pre-images back.
-    Undo,
     /// Let go of the objects.
     ReleaseClaim,
-    /// Forget this round's counters and begin anew.
-    Reset,
 }
 
 /// What follows from an event.
