@@ -187,21 +187,28 @@ impl Dispatcher {
                 let key = ObjectKey::of(&invariant);
                 self.runs.note(&key, &invariant, Timestamp::now());
                 let before = self.context.board.lock().invariants.insert(key.clone(), Arc::new(invariant.clone()));
-                // New samples alone are nothing that an incident waits for.
-                if before.is_none_or(|before| board::concerns_incidents(&before, &invariant)) {
+                // New samples alone are nothing that an incident waits for, and change nothing that is followed.
+                if before.as_ref().is_none_or(|before| board::concerns_incidents(before, &invariant)) {
                     self.wake_namespace(&key.namespace);
+                }
+                if before.is_none_or(|before| before.spec.remediation.allow != invariant.spec.remediation.allow) {
+                    self.follow_config();
                 }
             }
             Change::Deleted(key) => {
                 self.runs.forget(&key);
                 self.context.board.lock().invariants.remove(&key);
                 self.wake_namespace(&key.namespace);
+                self.follow_config();
             }
             Change::Synced => {
                 self.synced.invariants = true;
                 self.start_all();
             }
         }
+    }
+
+    fn follow_config(&self) {
         self.history.follow_only(self.context.board.config_maps());
     }
 

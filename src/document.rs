@@ -120,7 +120,8 @@ pub fn unified_diff(before: &str, after: &str) -> String {
     similar::TextDiff::from_lines(before, after).unified_diff().context_radius(2).to_string()
 }
 
-fn escape(key: &str) -> String {
+/// A key as one part of a JSON pointer.
+pub fn escape(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 

@@ -1,6 +1,7 @@
 //! Writes a fault into the configuration of the demo's service, through the API: as a person with `kubectl edit`
 //! would, and told apart from the harness's own repairs by its field manager.
 
+use crate::document::escape;
 use crate::service::chaos::{ChaosError, Fault, apply};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -133,7 +134,7 @@ fn patch(current: &ConfigMap, target: &ConfigKey, faults: &[Fault]) -> Result<Pa
         let present = data.keys().take(10).cloned().collect();
         return Err(InjectionError::FindKey { namespace, name, key, present });
     };
-    let pointer = format!("/data/{}", key.replace('~', "~0").replace('/', "~1"));
+    let pointer = format!("/data/{}", escape(&key));
     let changed = faults
         .iter()
         .try_fold(text.clone(), |text, fault| apply(&text, fault))

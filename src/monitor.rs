@@ -156,6 +156,9 @@ impl Monitor {
             Change::Applied(invariant) => {
                 let key = ObjectKey::of(&invariant);
                 let now = self.origin.elapsed();
+                let allowed = self.watched.get(&key).map(|known| &known.invariant.spec.remediation.allow);
+                // Most changes are our own statuses, which change nothing that is followed.
+                let follow_anew = allowed != Some(&invariant.spec.remediation.allow);
                 let watched = match self.watched.remove(&key) {
                     Some(known) => known.updated(invariant, Timestamp::now()),
                     None => Watched::new(invariant, Timestamp::now()),
@@ -166,7 +169,9 @@ impl Monitor {
                     self.schedule.remove(&key);
                 }
                 self.watched.insert(key.clone(), watched);
-                self.follow_config();
+                if follow_anew {
+                    self.follow_config();
+                }
                 self.reconsider(&key);
             }
             Change::Deleted(key) => {

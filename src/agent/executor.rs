@@ -277,7 +277,7 @@ fn owner(ticket: &Ticket) -> OwnerReference {
 }
 
 fn pointer(parent: &str, key: &str) -> String {
-    format!("{parent}/{}", key.replace('~', "~0").replace('/', "~1"))
+    format!("{parent}/{}", document::escape(key))
 }
 
 /// The hash of a proposal: what an approval is bound to, and what is never proposed again after a no.
