@@ -6,16 +6,23 @@
 
 pub mod baseline;
 pub mod board;
+pub mod budget;
+pub mod change;
 pub mod claims;
 pub mod decide;
 pub mod executor;
+pub mod handover;
 pub mod incident;
-pub mod journal;
 pub mod observe;
 pub mod planner;
 pub mod policy;
+pub mod prompt;
+pub mod scribe;
+pub mod spending;
+pub mod target;
 pub mod tools;
 
+use crate::claude;
 use crate::crd::{Invariant, Ticket};
 use crate::history::{ConfigHistory, Revision};
 use crate::lifecycle;
@@ -23,6 +30,7 @@ use crate::probe::{EgressPolicy, Prober};
 use crate::watch::{Change, ObjectKey, changes, scope};
 use baseline::Runs;
 use board::Board;
+use budget::Amount;
 use claims::Claims;
 use executor::Executor;
 use futures::{Stream, StreamExt};
@@ -30,7 +38,10 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use kube::runtime::watcher;
 use planner::Planner;
+use planner::claude::Claude;
 use planner::last_known_good::LastKnownGood;
+use scribe::Scribe;
+use spending::Spending;
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
@@ -38,7 +49,7 @@ use std::time::Duration;
 use tokio::sync::watch as signal;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tools::Tools;
+use tools::{SourceLocation, Tools};
 
 /// Changes are gathered for so long before the baseline is looked at again.
 const LEARN_PAUSE: Duration = Duration::from_millis(250);
@@ -60,6 +71,32 @@ pub struct Settings {
     pub good_after: Duration,
     /// Stops all writes to targets.
     pub suspended: bool,
+    /// Who plans repairs.
+    pub planning: Planning,
+}
+
+/// Who plans repairs, in this order.
+#[derive(Debug, Clone, Default)]
+pub struct Planning {
+    /// Claude, where it can be asked.
+    pub model: Option<ModelSettings>,
+    /// The last known good configuration.
+    pub last_known_good: bool,
+}
+
+/// How models are asked, and what they may cost.
+#[derive(Debug, Clone)]
+pub struct ModelSettings {
+    /// The API.
+    pub api: claude::Settings,
+    /// The model that plans.
+    pub planner: String,
+    /// The model that writes lines for people.
+    pub scribe: String,
+    /// What may be spent on one day (UTC).
+    pub day_limit: Amount,
+    /// The source code of the services.
+    pub source: Option<SourceLocation>,
 }
 
 /// Why the agent cannot start.
@@ -68,6 +105,9 @@ pub enum AgentError {
     /// The tools cannot be set up.
     #[error("the agent's tools cannot be set up: {0}")]
     SetUpTools(String),
+    /// The client of the Messages API cannot be set up.
+    #[error(transparent)]
+    SetUpClaude(#[from] claude::ClaudeError),
 }
 
 /// What every incident shares.
@@ -78,6 +118,9 @@ pub struct Context {
     pub(crate) tools: Tools,
     pub(crate) prober: Arc<Prober>,
     pub(crate) planners: Vec<Arc<dyn Planner>>,
+    pub(crate) spending: Spending,
+    /// Writes for people, where a model can be asked.
+    pub(crate) scribe: Option<Scribe>,
     pub(crate) claims: Claims,
     pub(crate) board: Board,
     /// Counts what concerns every incident: an object was let go, or a configuration changed.
@@ -103,6 +146,31 @@ impl Running {
     }
 }
 
+/// Everybody who helps with a repair.
+struct Staff {
+    planners: Vec<Arc<dyn Planner>>,
+    scribe: Option<Scribe>,
+    day_limit: Amount,
+    source: Option<SourceLocation>,
+}
+
+impl Staff {
+    fn of(planning: &Planning) -> Result<Self, AgentError> {
+        let mut staff = Self { planners: Vec::new(), scribe: None, day_limit: Amount::default(), source: None };
+        if let Some(model) = planning.model.clone() {
+            let client = claude::Client::new(model.api)?;
+            staff.planners.push(Arc::new(Claude::new(client.clone(), model.planner)));
+            staff.scribe = Some(Scribe::new(client, model.scribe));
+            staff.day_limit = model.day_limit;
+            staff.source = model.source;
+        }
+        if planning.last_known_good {
+            staff.planners.push(Arc::new(LastKnownGood));
+        }
+        Ok(staff)
+    }
+}
+
 /// Works until `shutdown`; then stops between two writes.
 pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) -> Result<(), AgentError> {
     let prober = Prober::new(settings.egress).map_err(|error| AgentError::SetUpTools(error.to_string()))?;
@@ -110,11 +178,14 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
     let history = ConfigHistory::new(client.clone());
     let invariants = changes::<Invariant>(scope(&client, settings.namespace.as_deref()), watcher::Config::default());
     let tickets = changes::<Ticket>(scope(&client, settings.namespace.as_deref()), watcher::Config::default());
+    let Staff { planners, scribe, day_limit, source } = Staff::of(&settings.planning)?;
     let context = Arc::new(Context {
         executor: Executor::new(client.clone()),
-        tools: Tools::new(client.clone(), history.clone(), Arc::clone(&prober)),
+        tools: Tools::new(client.clone(), history.clone(), Arc::clone(&prober), source),
         prober,
-        planners: vec![Arc::new(LastKnownGood)],
+        planners,
+        spending: Spending::new(client.clone(), client.default_namespace(), day_limit),
+        scribe,
         claims: Claims::default(),
         board: Board::default(),
         changed: signal::Sender::new(0),

@@ -10,6 +10,7 @@ pub mod init;
 pub mod install;
 pub mod interruption;
 pub mod part;
+pub mod planning;
 pub mod run;
 pub mod service;
 pub mod watch;

@@ -19,8 +19,8 @@ pub use ticket::{
     RecentEvent, Ticket, TicketSpec,
 };
 pub use ticket_status::{
-    ActionRecord, Attempt, AttemptResult, Confidence, Diagnosis, ObjectReference, Outcome, Phase, PlannerName,
-    Proposal, Step, TicketStatus,
+    Action, ActionRecord, Attempt, AttemptResult, Confidence, Diagnosis, ModelUsage, ObjectReference, Outcome, Phase,
+    PlannerName, Proposal, Step, TicketStatus,
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

@@ -82,7 +82,7 @@ fn writers(entries: &[ManagedFieldsEntry]) -> BTreeMap<String, Writer> {
 }
 
 /// The GitOps tool whose label or annotation the object carries.
-fn gitops_tool(object: &ConfigMap) -> Option<&'static str> {
+pub fn gitops_tool(object: &impl ResourceExt) -> Option<&'static str> {
     let has = |key: &str| object.annotations().contains_key(key) || object.labels().contains_key(key);
     if has("argocd.argoproj.io/tracking-id") || has("argocd.argoproj.io/instance") {
         Some("Argo CD")

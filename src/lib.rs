@@ -19,12 +19,14 @@
 //! - [`cli`]: a file per subcommand; the only reader of the environment.
 
 pub mod agent;
+pub mod claude;
 pub mod cli;
 pub mod cluster;
 pub mod crd;
 pub mod document;
 pub mod history;
 pub mod injection;
+pub mod journal;
 pub mod ledger;
 pub mod lifecycle;
 pub mod monitor;

@@ -123,6 +123,7 @@ fn in_open(event: Event) -> Transition {
         | Event::Restored { .. }
         | Event::UndoConflict
         | Event::RetryRequested
+        | Event::Described
         | Event::NothingNew => Transition::stay(Phase::Open),
     }
 }
@@ -148,6 +149,7 @@ fn in_diagnosing(event: Event) -> Transition {
         // Whatever was proposed before is void: the planner starts again from what it sees now.
         Event::NothingNew => Transition { effect: Effect::StartPlanner, ..Transition::stay(Phase::Diagnosing) },
         Event::HeldUp(_)
+        | Event::Described
         | Event::ReadRequested
         | Event::NeverHeld
         | Event::ClaimWon
@@ -206,6 +208,7 @@ fn in_awaiting_approval(event: Event) -> Transition {
         | Event::Restored { .. }
         | Event::UndoConflict
         | Event::RetryRequested
+        | Event::Described
         | Event::NothingNew => Transition::stay(Phase::AwaitingApproval),
     }
 }
@@ -249,6 +252,7 @@ fn in_repairing(event: Event) -> Transition {
         | Event::Restored { .. }
         | Event::UndoConflict
         | Event::RetryRequested
+        | Event::Described
         | Event::NothingNew => Transition::stay(Phase::Repairing),
     }
 }
@@ -293,6 +297,7 @@ fn in_verifying(event: Event) -> Transition {
         | Event::Restored { .. }
         | Event::UndoConflict
         | Event::RetryRequested
+        | Event::Described
         | Event::NothingNew => Transition::stay(Phase::Verifying),
     }
 }
@@ -333,6 +338,7 @@ fn in_rolling_back(event: Event) -> Transition {
         | Event::Blind
         | Event::SightRegained
         | Event::RetryRequested
+        | Event::Described
         | Event::NothingNew => Transition::stay(Phase::RollingBack),
     }
 }
@@ -370,6 +376,7 @@ fn in_escalated(event: Event) -> Transition {
         | Event::Restored { .. }
         | Event::UndoConflict
         | Event::Suspended
+        | Event::Described
         | Event::NothingNew => Transition::stay(Phase::Escalated),
     }
 }

@@ -1,5 +1,6 @@
 //! The operator: the monitor and the agent, together or each alone.
 
+use crate::agent::Planning;
 use crate::probe::EgressPolicy;
 use crate::{agent, monitor};
 use kube::Client;
@@ -22,6 +23,8 @@ pub struct OperatorSettings {
     pub ticket_ttl: Duration,
     /// Stops all writes to targets.
     pub suspended: bool,
+    /// Who plans repairs.
+    pub planning: Planning,
 }
 
 /// Which halves of the operator run in this process.
@@ -73,6 +76,7 @@ pub async fn run_halves(
         egress,
         good_after: settings.good_after,
         suspended: settings.suspended,
+        planning: settings.planning,
     };
     // Tasks of their own, so that a long step of one does not delay the other.
     let mut tasks: JoinSet<Result<(), OperatorError>> = JoinSet::new();

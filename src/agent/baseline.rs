@@ -68,7 +68,7 @@ pub fn group<'a>(config: &ObjectKey, invariants: &'a HashMap<ObjectKey, Arc<Inva
 pub fn config_names(invariant: &Invariant) -> impl Iterator<Item = &str> {
     invariant.spec.remediation.allow.iter().filter_map(|allow| match allow {
         Allow::EditConfig(target) => Some(target.name.as_str()),
-        Allow::Restart(_) | Allow::Scale(_) => None,
+        Allow::Restart(_) | Allow::Rollback(_) | Allow::Scale(_) => None,
     })
 }
 

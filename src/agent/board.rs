@@ -1,7 +1,7 @@
 //! What the agent knows of all invariants and tickets, as the watches bring it.
 
 use super::baseline::config_names;
-use super::planner::Reverted;
+use super::planner::{Reverted, Sibling};
 use crate::crd::{Attempt, AttemptResult, Invariant, Ticket, VerdictName, type_};
 use crate::watch::ObjectKey;
 use kube::ResourceExt;
@@ -43,23 +43,38 @@ impl Board {
     /// The guards of a repair: those that hold now and must go on holding, and those that do not count.
     pub fn guards(&self, invariant: &Invariant) -> (Vec<String>, Vec<String>) {
         let namespace = invariant.namespace().unwrap_or_default();
-        let state = self.lock();
-        let same_target = |other: &&Arc<Invariant>| {
-            other.namespace().as_deref() == Some(namespace.as_str())
-                && other.spec.target_ref.is_some()
-                && other.spec.target_ref == invariant.spec.target_ref
-                && other.uid() != invariant.uid()
-        };
         let mut names: Vec<String> = match &invariant.spec.remediation.guards {
             Some(names) => names.clone(),
-            None => state.invariants.values().filter(same_target).map(|it| it.name_any()).collect(),
+            None => self.siblings(invariant).into_iter().map(|it| it.name).collect(),
         };
+        let state = self.lock();
         names.sort();
         names.truncate(64);
         names.into_iter().partition(|name| {
             let guard = state.invariants.get(&ObjectKey::new(&*namespace, name.clone()));
             guard.is_some_and(|it| holding(it) == Some("True") && verdict(it) == Some(VerdictName::Holds))
         })
+    }
+
+    /// The other invariants of the same target, by name.
+    pub fn siblings(&self, invariant: &Invariant) -> Vec<Sibling> {
+        let state = self.lock();
+        let same_target = |it: &&Arc<Invariant>| {
+            it.namespace() == invariant.namespace()
+                && it.spec.target_ref.is_some()
+                && it.spec.target_ref == invariant.spec.target_ref
+                && it.uid() != invariant.uid()
+        };
+        let sibling = |it: &Arc<Invariant>| Sibling {
+            name: it.name_any(),
+            query: it.spec.query.clone(),
+            condition: it.spec.condition.clone(),
+            holding: holding(it).map(str::to_owned),
+            value: it.status.as_ref().and_then(|status| status.value.clone()),
+        };
+        let mut found: Vec<Sibling> = state.invariants.values().filter(same_target).map(sibling).collect();
+        found.sort_by(|one, other| one.name.cmp(&other.name));
+        found
     }
 
     /// Attempts of all other tickets of the same invariant.

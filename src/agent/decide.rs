@@ -5,7 +5,7 @@ mod tests;
 
 use super::executor::TargetState;
 use crate::crd::{Approval, ApprovalDecision, Invariant, RETRY_ANNOTATION, Ticket, TicketStatus};
-use crate::crd::{Attempt, AttemptResult, Outcome, Phase};
+use crate::crd::{Attempt, AttemptResult, Phase};
 use crate::lifecycle::{self, Event, Holdup};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -84,7 +84,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Step {
     };
     match status.phase {
         Phase::Open => in_open(observed, &status, invariant, now),
-        Phase::Diagnosing => in_diagnosing(observed, &status, invariant, now),
+        Phase::Diagnosing => in_diagnosing(observed, &status, now),
         Phase::AwaitingApproval => in_awaiting_approval(observed, &status, invariant, now),
         Phase::Repairing => in_repairing(observed, &status, now),
         Phase::Verifying => in_verifying(observed, &status, invariant, now),
@@ -149,17 +149,19 @@ fn in_open(observed: &Observed, status: &TicketStatus, invariant: &Invariant, no
     }
 }
 
-fn in_diagnosing(observed: &Observed, status: &TicketStatus, invariant: &Invariant, now: Timestamp) -> Step {
+fn in_diagnosing(observed: &Observed, status: &TicketStatus, now: Timestamp) -> Step {
     if observed.facts.suspended {
         return hold(status, Event::Suspended, "writes are suspended".to_owned(), look_again(now));
     }
-    let budget = signed(invariant.spec.remediation.budget.duration.into());
-    let began = status.diagnosing_at.as_ref().map_or(now, |at| at.0);
-    if now.duration_since(began) > budget {
-        let message = format!("the diagnosis took longer than its budget of {}s", budget.as_secs());
-        return Step::Happened(Event::PlannerDone { another: false, outcome: Outcome::BudgetExhausted }, message);
-    }
     Step::Converse
+}
+
+/// The time that was spent on diagnosis in this round; waiting for people, writing and verifying do not count.
+pub fn diagnosed_for(status: &TicketStatus, now: Timestamp) -> Duration {
+    let before = Duration::from_millis(status.diagnosed_milliseconds.into());
+    let since = status.diagnosing_at.as_ref().filter(|_| status.phase == Phase::Diagnosing);
+    let running = since.and_then(|at| Duration::try_from(now.duration_since(at.0)).ok());
+    before + running.unwrap_or_default()
 }
 
 fn in_awaiting_approval(observed: &Observed, status: &TicketStatus, invariant: &Invariant, now: Timestamp) -> Step {

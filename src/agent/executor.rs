@@ -3,15 +3,21 @@
 //! Each write tests the resourceVersion that it was planned on and sets the attempt's mark in the same request: a
 //! human's edit in between wins, and the mark, not the journal, tells a successor what happened.
 
-use crate::agent::policy::Edit;
-use crate::crd::{ATTEMPT_ANNOTATION, ActionRecord, Ticket};
+mod plan;
+pub mod pods;
+
+pub use plan::{NotPlanned, Planned, hash as proposal_hash};
+
+use super::baseline::PROJECTION_LAG;
+use super::target;
+use crate::crd::{ATTEMPT_ANNOTATION, Action, ActionRecord, Ticket};
 use crate::document;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
-use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -23,17 +29,20 @@ pub const FIELD_MANAGER: &str = "harness-agent";
 /// On ControllerRevisions that hold the exact texts of an attempt.
 pub const PRE_IMAGE_LABEL: &str = "harness.dev/pre-image";
 
+/// After a pod's annotation was written, its kubelet brings the change within this; measured: 0.1 to 0.3 s.
+const REFRESH_LAG: SignedDuration = SignedDuration::from_secs(1);
+
 /// Why a change was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutorError {
     /// The object is not what it was when the change was planned.
-    #[error("ConfigMap {name} changed since the change was planned")]
+    #[error("{name} changed since the change was planned")]
     PreconditionFailed {
         /// The object.
         name: String,
     },
     /// The object is gone, or writing to it is forbidden.
-    #[error("ConfigMap {name} cannot be written: {why}")]
+    #[error("{name} cannot be written: {why}")]
     TargetUnavailable {
         /// The object.
         name: String,
@@ -87,22 +96,25 @@ pub fn undone_mark(ticket: &str, attempt: u32) -> String {
     format!("{ticket}/{attempt}/undone")
 }
 
-/// Judges an object by its mark and its text. Pure.
-pub fn target_state(object: Option<&ConfigMap>, action: &ActionRecord, ticket: &str, attempt: u32) -> TargetState {
+/// Judges an object by its mark and the part that the action changes. Pure.
+pub fn target_state(object: Option<&DynamicObject>, action: &ActionRecord, ticket: &str, attempt: u32) -> TargetState {
     let Some(object) = object.filter(|object| object.uid().as_deref() == Some(&action.object.uid)) else {
         return TargetState::Gone;
     };
-    let Some(text) = object.data.as_ref().and_then(|data| data.get(&action.key)) else {
+    let Some(text) = target::text(object, action.action, &action.key) else {
         return TargetState::Gone;
     };
-    let digest = document::digest(text);
+    let digest = document::digest(&text);
     let found = object.annotations().get(ATTEMPT_ANNOTATION);
     if found == Some(&undone_mark(ticket, attempt)) {
-        return if digest == action.before_digest { TargetState::Restored } else { TargetState::Foreign };
+        // A restart is not taken back; it is only not waited for any more.
+        let is_back = digest == action.before_digest || action.action == Action::Restart;
+        return if is_back { TargetState::Restored } else { TargetState::Foreign };
     }
     if found == Some(&mark(ticket, attempt)) {
-        let same_version =
-            action.written_resource_version.as_ref().is_none_or(|it| Some(it) == object.resource_version().as_ref());
+        // A workload gets a new version with each change of its status.
+        let same_version = action.action != Action::EditConfig
+            || action.written_resource_version.as_ref().is_none_or(|it| Some(it) == object.resource_version().as_ref());
         let ours = digest == action.after_digest && same_version;
         return if ours { TargetState::Written } else { TargetState::Foreign };
     }
@@ -122,8 +134,21 @@ impl Executor {
     }
 
     /// Reads a target as it is now.
-    pub async fn read(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, kube::Error> {
+    pub async fn read(&self, namespace: &str, kind: &str, name: &str) -> Result<Option<DynamicObject>, kube::Error> {
+        match self.api(namespace, kind) {
+            Some(api) => api.get_opt(name).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Reads a ConfigMap as it is now.
+    pub async fn read_config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, kube::Error> {
         Api::<ConfigMap>::namespaced(self.client.clone(), namespace).get_opt(name).await
+    }
+
+    fn api(&self, namespace: &str, kind: &str) -> Option<Api<DynamicObject>> {
+        let resource = target::resource(kind)?;
+        Some(Api::namespaced_with(self.client.clone(), namespace, &resource))
     }
 
     /// Saves the exact texts of an action before it is written; gives the name they are kept under. Saving the same
@@ -133,12 +158,12 @@ impl Executor {
         ticket: &Ticket,
         attempt: u32,
         index: usize,
-        edit: &Edit,
+        planned: &Planned,
     ) -> Result<String, kube::Error> {
         let namespace = ticket.namespace().unwrap_or_default();
-        let digest = document::digest(&format!("{}\0{}", edit.before, edit.after));
+        let digest = document::digest(&format!("{}\0{}", planned.before, planned.after));
         let name = format!("{}-attempt-{attempt}-{index}-{}", ticket.name_any(), &digest[..8]);
-        let texts = PreImage { before: edit.before.clone(), after: edit.after.clone() };
+        let texts = PreImage { before: planned.before.clone(), after: planned.after.clone() };
         let revision = ControllerRevision {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
@@ -162,11 +187,21 @@ impl Executor {
     pub async fn write(&self, namespace: &str, action: &ActionRecord, mark: &str) -> Result<String, ExecutorError> {
         let texts = self.pre_image(namespace, action).await?;
         let object = self.target(namespace, action).await?;
-        // The version that the change was planned on, whatever the object's version is now.
-        self.put(namespace, &object, action, &action.resource_version, &texts.after, mark).await
+        let version = if action.action == Action::EditConfig {
+            // The version that the change was planned on, whatever the object's version is now.
+            action.resource_version.clone()
+        } else {
+            // The version of a workload changes with its status: what counts is the part that was planned on.
+            let text = target::text(&object, action.action, &action.key);
+            if text.map(|text| document::digest(&text)) != Some(action.before_digest.clone()) {
+                return Err(ExecutorError::PreconditionFailed { name: action.object.name.clone() });
+            }
+            object.resource_version().unwrap_or_default()
+        };
+        self.put(namespace, &object, action, &version, Some(&texts.after), mark).await
     }
 
-    /// Writes the text before an action back, on the object as it was looked at.
+    /// Writes the text before an action back, on the object as it was looked at. A restart is only marked.
     pub async fn undo(
         &self,
         namespace: &str,
@@ -181,19 +216,53 @@ impl Executor {
         }
         let version = object.resource_version().unwrap_or_default();
         let undone = undone_mark(ticket, attempt);
-        self.put(namespace, &object, action, &version, &texts.before, &undone).await.map(|_| ())
+        let before = (action.action != Action::Restart).then_some(texts.before.as_str());
+        self.put(namespace, &object, action, &version, before, &undone).await.map(|_| ())
     }
 
-    /// Whether any pod mounts the ConfigMap: then a change reaches it only with the kubelet's next projection.
-    pub async fn is_mounted(&self, namespace: &str, name: &str) -> Result<bool, kube::Error> {
-        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace).list(&ListParams::default()).await?;
-        Ok(pods.items.iter().any(|pod| mounts(pod, name)))
+    /// Has the pods that mount what an action changed look at it at once.
+    pub async fn refresh(&self, namespace: &str, action: &ActionRecord, mark: &str) {
+        if action.action == Action::EditConfig
+            && let Err(error) = pods::refresh(&self.client, namespace, &action.object.name, mark).await
+        {
+            tracing::warn!(namespace, config = action.object.name, %error, "pods get the change with their next sync");
+        }
     }
 
-    async fn target(&self, namespace: &str, action: &ActionRecord) -> Result<ConfigMap, ExecutorError> {
+    /// From when on an action that was written at `written_at` is in force; `None`: that is not known yet.
+    pub async fn in_force_from(
+        &self,
+        namespace: &str,
+        action: &ActionRecord,
+        mark: &str,
+        written_at: Timestamp,
+    ) -> Result<Option<Timestamp>, kube::Error> {
+        let after = |lag| written_at.checked_add(lag).ok();
+        if action.action == Action::EditConfig {
+            let running = pods::running(&self.client, namespace).await?;
+            let mut mounting =
+                running.iter().filter(|pod| pods::use_of(pod, &action.object.name) == pods::Use::Mounted);
+            let mut is_mounted = false;
+            let all_refreshed = mounting.all(|pod| {
+                is_mounted = true;
+                pods::is_refreshed(pod, mark, written_at)
+            });
+            return Ok(match (is_mounted, all_refreshed) {
+                (false, _) => Some(written_at),
+                (true, true) => after(REFRESH_LAG),
+                (true, false) => after(PROJECTION_LAG),
+            });
+        }
+        let object = self.read(namespace, &action.object.kind, &action.object.name).await?;
+        Ok(object.filter(target::is_rolled_out).map(|_| written_at))
+    }
+
+    async fn target(&self, namespace: &str, action: &ActionRecord) -> Result<DynamicObject, ExecutorError> {
         let name = &action.object.name;
-        self.read(namespace, name).await.map_err(|error| classify(error, name))?.ok_or_else(|| {
-            ExecutorError::TargetUnavailable { name: name.clone(), why: "it does not exist any more".to_owned() }
+        let read = self.read(namespace, &action.object.kind, name).await;
+        read.map_err(|error| classify(error, name))?.ok_or_else(|| ExecutorError::TargetUnavailable {
+            name: name.clone(),
+            why: "it does not exist any more".to_owned(),
         })
     }
 
@@ -215,28 +284,31 @@ impl Executor {
     async fn put(
         &self,
         namespace: &str,
-        object: &ConfigMap,
+        object: &DynamicObject,
         action: &ActionRecord,
         version: &str,
-        text: &str,
+        text: Option<&str>,
         mark: &str,
     ) -> Result<String, ExecutorError> {
         let name = &action.object.name;
+        let impossible = |why: &str| ExecutorError::TargetUnavailable { name: name.clone(), why: why.to_owned() };
         let mut operations = vec![
             json!({ "op": "test", "path": "/metadata/uid", "value": action.object.uid }),
             json!({ "op": "test", "path": "/metadata/resourceVersion", "value": version }),
         ];
-        if object.meta().annotations.is_none() {
+        if object.metadata.annotations.is_none() {
             operations.push(json!({ "op": "add", "path": "/metadata/annotations", "value": {} }));
         }
         operations
             .push(json!({ "op": "add", "path": pointer("/metadata/annotations", ATTEMPT_ANNOTATION), "value": mark }));
-        operations.push(json!({ "op": "replace", "path": pointer("/data", &action.key), "value": text }));
-        let patch = serde_json::from_value(Value::Array(operations)).map_err(|error| {
-            ExecutorError::TargetUnavailable { name: name.clone(), why: format!("the patch cannot be made: {error}") }
-        })?;
+        if let Some(text) = text {
+            let changes = target::operations(object, action.action, &action.key, text);
+            operations.extend(changes.ok_or_else(|| impossible("it is not as the change was planned for"))?);
+        }
+        let patch = serde_json::from_value(Value::Array(operations))
+            .map_err(|error| impossible(&format!("the patch cannot be made: {error}")))?;
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+        let api = self.api(namespace, &action.object.kind).ok_or_else(|| impossible("its kind is never written"))?;
         let written = api.patch(name, &parameters, &Patch::<()>::Json(patch)).await;
         let written = written.map_err(|error| classify(error, name))?;
         Ok(written.resource_version().unwrap_or_default())
@@ -257,15 +329,6 @@ fn classify(error: kube::Error, name: &str) -> ExecutorError {
     }
 }
 
-fn mounts(pod: &Pod, config_map: &str) -> bool {
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    volumes.into_iter().any(|volume| {
-        let direct = volume.config_map.as_ref().is_some_and(|source| source.name == config_map);
-        let projected = volume.projected.iter().flat_map(|it| it.sources.iter().flatten());
-        direct || projected.into_iter().any(|it| it.config_map.as_ref().is_some_and(|it| it.name == config_map))
-    })
-}
-
 fn owner(ticket: &Ticket) -> OwnerReference {
     OwnerReference {
         api_version: Ticket::api_version(&()).into_owned(),
@@ -280,18 +343,7 @@ fn pointer(parent: &str, key: &str) -> String {
     format!("{parent}/{}", document::escape(key))
 }
 
-/// The hash of a proposal: what an approval is bound to, and what is never proposed again after a no.
-pub fn proposal_hash(edits: &[Edit]) -> String {
-    let mut text = String::new();
-    for edit in edits {
-        for part in [&edit.name, &edit.key, &edit.before, &edit.after] {
-            text.push_str(&document::digest(part));
-        }
-    }
-    document::digest(&text)
-}
-
 /// Now, as the micro-time that statuses hold.
-pub fn micro(now: Timestamp) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime {
-    k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(now)
+pub fn micro(now: Timestamp) -> MicroTime {
+    MicroTime(now)
 }

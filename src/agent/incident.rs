@@ -4,23 +4,24 @@
 //! write to a target comes after its intent was saved, and a lost answer is looked up instead of being repeated.
 
 mod bookkeeping;
+mod conversation;
+mod margin;
 mod offer;
 
-use super::Context;
 use super::decide::{Observed, Step, decide};
-use super::executor::{ExecutorError, FIELD_MANAGER, TargetState, mark, micro};
-use super::journal::{self, Entry};
+use super::executor::{ExecutorError, FIELD_MANAGER, TargetState, mark, micro, undone_mark};
 use super::observe::observe;
-use super::planner::{Briefing, Move, Reply, Session};
-use super::policy::config_entries;
-use super::tools::{Call, Reading};
-use crate::crd::{Attempt, Invariant, Outcome, Phase, RETRY_ANNOTATION, Ticket, TicketStatus};
+use super::target::kind_name;
+use super::{Context, handover};
+use crate::crd::{Allow, Attempt, Invariant, Phase, PlannerName, RETRY_ANNOTATION, Ticket, TicketStatus};
+use crate::journal::{self, Entry};
 use crate::ledger;
 use crate::lifecycle::{self, Effect, Event, Holdup};
 use crate::watch::ObjectKey;
+use conversation::Talk;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use serde_json::{Map, json};
+use margin::{Margin, Pending};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch as signal;
@@ -48,11 +49,19 @@ impl IncidentError {
     }
 }
 
-/// The ConfigMaps that a repair of this invariant may write: what its ticket claims.
+/// The objects that a repair of this invariant may write: what its ticket claims. A workload's key begins with its
+/// kind.
 pub fn objects(invariant: &Invariant) -> Vec<ObjectKey> {
     let namespace = invariant.namespace().unwrap_or_default();
+    let name = |entry: &Allow| match entry {
+        Allow::EditConfig(config) => config.name.clone(),
+        Allow::Restart(workload) | Allow::Rollback(workload) => {
+            format!("{}/{}", kind_name(workload.kind), workload.name)
+        }
+        Allow::Scale(bounds) => format!("{}/{}", kind_name(bounds.kind), bounds.name),
+    };
     let mut found: Vec<ObjectKey> =
-        config_entries(&invariant.spec.remediation.allow).map(|it| ObjectKey::new(&*namespace, &it.name)).collect();
+        invariant.spec.remediation.allow.iter().map(|entry| ObjectKey::new(&*namespace, name(entry))).collect();
     found.sort();
     found.dedup();
     found
@@ -67,11 +76,11 @@ pub struct Changes {
 }
 
 /// Works on a ticket until it ends, it is gone, or `shutdown`.
-pub async fn run(context: &Context, key: &ObjectKey, mut changes: Changes, shutdown: CancellationToken) {
-    let mut incident = Incident { context, key, session: None };
-    while !shutdown.is_cancelled() {
-        changes.own.mark_unchanged();
-        changes.common.mark_unchanged();
+pub async fn run(context: &Context, key: &ObjectKey, changes: Changes, shutdown: CancellationToken) {
+    let mut incident = Incident { context, key, changes, shutdown, talk: None, margin: Margin::default() };
+    while !incident.shutdown.is_cancelled() {
+        incident.changes.own.mark_unchanged();
+        incident.changes.common.mark_unchanged();
         let until = match incident.advance().await {
             Ok(Pace::Again) => continue,
             Ok(Pace::Ended) => break,
@@ -83,14 +92,16 @@ pub async fn run(context: &Context, key: &ObjectKey, mut changes: Changes, shutd
                 Timestamp::now().checked_add(SignedDuration::try_from(PAUSE).unwrap_or_default()).ok()
             }
         };
+        let written = Arc::clone(&incident.margin.written);
         tokio::select! {
-            () = shutdown.cancelled() => {}
-            Ok(()) = changes.own.changed() => {}
-            Ok(()) = changes.common.changed() => {}
+            () = incident.shutdown.cancelled() => {}
+            Ok(()) = incident.changes.own.changed() => {}
+            Ok(()) = incident.changes.common.changed() => {}
+            () = written.notified() => {}
             () = sleep_until(until) => {}
         }
     }
-    if !shutdown.is_cancelled() && context.claims.release(key) {
+    if !incident.shutdown.is_cancelled() && context.claims.release(key) {
         context.wake_all();
     }
 }
@@ -115,7 +126,10 @@ enum Pace {
 struct Incident<'a> {
     context: &'a Context,
     key: &'a ObjectKey,
-    session: Option<(Box<dyn Session>, Reply)>,
+    changes: Changes,
+    shutdown: CancellationToken,
+    talk: Option<Talk>,
+    margin: Margin,
 }
 
 impl Incident<'_> {
@@ -123,6 +137,11 @@ impl Incident<'_> {
         let Some(observed) = observe(self.context, self.key).await? else { return Ok(Pace::Ended) };
         match decide(&observed, Timestamp::now()) {
             Step::End => Ok(Pace::Ended),
+            Step::Wait(_) if !self.margin.is_empty() => {
+                // Words for people are new, and nothing else will be written soon.
+                self.happened(&observed, Event::Described, "", |_| ()).await?;
+                Ok(Pace::Again)
+            }
             Step::Wait(until) => Ok(Pace::Wait(until)),
             Step::Happened(event, message) => {
                 let attempt = self.approved_attempt(&observed, event);
@@ -157,15 +176,29 @@ impl Incident<'_> {
         let retry = observed.ticket.annotations().get(RETRY_ANNOTATION).cloned();
         let states = &observed.facts.targets;
         let now = Timestamp::now();
-        let ticket =
+        let next_step = self.margin.next_step.as_deref();
+        let (mut words, mut early) = (self.margin.take(), Pending::default());
+        let recorded =
             ledger::record(&self.context.client, FIELD_MANAGER, &observed.ticket, transition, message, |status| {
                 edit(status);
+                early = words.write(status);
                 bookkeeping::settle(status, event, states, message, now);
                 bookkeeping::count(status, event, transition, retry, now);
+                if transition.phase == Phase::Escalated && phase != Phase::Escalated {
+                    status.handover = Some(handover::text(&observed.ticket, status, message, next_step));
+                }
             })
-            .await?;
-        if transition.phase != Phase::Diagnosing || transition.effect == Effect::StartPlanner {
-            self.session = None;
+            .await;
+        self.margin.put_back(early);
+        let ticket = match recorded {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                self.margin.put_back(words);
+                return Err(error.into());
+            }
+        };
+        if !conversation::goes_on(transition.phase, event) {
+            self.talk = None;
         }
         if transition.effect == Effect::ReleaseClaim && self.context.claims.release(self.key) {
             self.context.wake_all();
@@ -182,6 +215,10 @@ impl Incident<'_> {
                 if won.is_err() {
                     self.context.claims.release(self.key);
                 }
+                if observed.ticket.status.as_ref().is_none_or(|status| status.title.is_none()) {
+                    let purse = self.purse(observed, invariant);
+                    self.margin.write_headline(self.context.scribe.as_ref(), purse, Arc::clone(&observed.ticket));
+                }
                 won.map(|_| Pace::Again)
             }
             Err(holder) => {
@@ -193,86 +230,6 @@ impl Incident<'_> {
                 Ok(Pace::Wait(None))
             }
         }
-    }
-
-    async fn converse(&mut self, observed: &Observed) -> Result<Pace, IncidentError> {
-        let Some(invariant) = &observed.invariant else { return Ok(Pace::Again) };
-        let status = observed.ticket.status.clone().unwrap_or_default();
-        let untried = |name| !status.planners_tried.contains(&name);
-        let Some(planner) = self.context.planners.iter().find(|planner| untried(planner.name())) else {
-            let event = Event::PlannerDone { another: false, outcome: Outcome::NoPlan };
-            self.happened(observed, event, "no planner is left to try", |_| ()).await?;
-            return Ok(Pace::Again);
-        };
-        let (mut session, reply) = self.session.take().unwrap_or_else(|| {
-            let briefing = Briefing {
-                ticket: Arc::clone(&observed.ticket),
-                invariant: Arc::clone(invariant),
-                good_after: self.context.settings.good_after,
-                reverted: self.context.board.reverted(&self.key.namespace),
-            };
-            (planner.start(briefing), Reply::Begin)
-        });
-        let name = planner.name();
-        let next = session.next(reply).await;
-        let another = self.context.planners.iter().any(|it| it.name() != name && untried(it.name()));
-        match next {
-            Move::Read(calls) => {
-                let readings = self.read(observed, invariant, &calls, name).await?;
-                self.session = Some((session, Reply::Readings(readings)));
-            }
-            Move::Change(change) => {
-                let refusals = self.offer(observed, invariant, &change, name).await?;
-                self.session = (!refusals.is_empty()).then_some((session, Reply::Refused(refusals)));
-            }
-            Move::NoActionNeeded(diagnosis) => {
-                let message = diagnosis.summary.clone();
-                self.happened(observed, Event::NoActionNeeded, &message, |status| status.diagnosis = Some(diagnosis))
-                    .await?;
-            }
-            Move::Decline { outcome, diagnosis } => {
-                let message = diagnosis.summary.clone();
-                self.happened(observed, Event::PlannerDone { another, outcome }, &message, |status| {
-                    status.diagnosis = Some(diagnosis);
-                    status.planner = Some(name);
-                    status.planners_tried.push(name);
-                })
-                .await?;
-            }
-        }
-        Ok(Pace::Again)
-    }
-
-    /// Executes calls one after the other; each is in the journal as soon as it is done.
-    async fn read(
-        &mut self,
-        observed: &Observed,
-        invariant: &Invariant,
-        calls: &[Call],
-        planner: crate::crd::PlannerName,
-    ) -> Result<Vec<Reading>, IncidentError> {
-        let mut observed = observed.clone();
-        let mut readings = Vec::with_capacity(calls.len());
-        for call in calls {
-            let began = Instant::now();
-            let reading = self.context.tools.read(invariant, call).await;
-            let entry = Entry {
-                summary: call.summary(),
-                tool: call.tool(),
-                input: call.input(),
-                outcome: reading.outcome(call),
-                took: began.elapsed(),
-            };
-            let ticket = self
-                .happened(&observed, Event::ReadRequested, "", |status| {
-                    status.planner = Some(planner);
-                    journal::push(status, entry, Timestamp::now());
-                })
-                .await?;
-            observed.ticket = Arc::new(ticket);
-            readings.push(reading);
-        }
-        Ok(readings)
     }
 
     async fn write(&mut self, observed: &Observed) -> Result<Pace, IncidentError> {
@@ -295,20 +252,21 @@ impl Incident<'_> {
         }
         let written_at = Timestamp::now();
         let summary = status.proposal.as_ref().map_or_else(|| "Writing the change".to_owned(), |it| it.why.clone());
-        let input = json!(
-            attempt
-                .actions
-                .iter()
-                .map(|it| json!({ "name": it.object.name, "key": it.key, "changes": it.changes }))
-                .collect::<Vec<_>>()
-        );
+        for action in &attempt.actions {
+            self.context.executor.refresh(&self.key.namespace, action, &mark).await;
+        }
         let entry = Entry {
             summary,
-            tool: "edit_config",
-            input: Map::from_iter([("edits".to_owned(), input)]),
+            tool: offer::tool(&attempt.actions).to_owned(),
+            input: offer::input(&attempt.actions),
             outcome: "written; the monitor verifies it".to_owned(),
             took: began.elapsed(),
         };
+        if let Some(invariant) = observed.invariant.as_ref().filter(|_| attempt.planner == PlannerName::Claude) {
+            let (purse, number) = (self.purse(observed, invariant), status.step_count + 1);
+            let call = (entry.tool.clone(), entry.input.clone());
+            self.margin.describe(self.context.scribe.as_ref(), purse, number, vec![call]);
+        }
         self.happened(observed, Event::Applied, "the change was written; the monitor verifies it", |status| {
             if let Some(attempt) = status.attempts.last_mut() {
                 attempt.written_at = Some(micro(written_at));
@@ -352,7 +310,11 @@ impl Incident<'_> {
             if *state == TargetState::Written {
                 match self.context.executor.undo(&self.key.namespace, action, &ticket, attempt.number).await {
                     // Somebody else wrote in between: the next look sees it.
-                    Ok(()) | Err(ExecutorError::PreconditionFailed { .. }) => {}
+                    Ok(()) => {
+                        let undone = undone_mark(&ticket, attempt.number);
+                        self.context.executor.refresh(&self.key.namespace, action, &undone).await;
+                    }
+                    Err(ExecutorError::PreconditionFailed { .. }) => {}
                     Err(ExecutorError::Unanswered(error)) => return Err(error.into()),
                     Err(error @ (ExecutorError::TargetUnavailable { .. } | ExecutorError::ReadPreImage { .. })) => {
                         self.happened(observed, Event::UndoConflict, &error.to_string(), |_| ()).await?;

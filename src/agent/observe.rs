@@ -4,12 +4,14 @@
 //! fresh from the API server, because what follows may be a write.
 
 use super::Context;
-use super::baseline::{PROJECTION_LAG, holds_now};
+use super::baseline::holds_now;
 use super::board;
 use super::decide::{Facts, Observed, cooldown_until};
-use super::executor::{TargetState, target_state};
+use super::executor::{TargetState, mark, target_state};
 use super::incident::objects;
-use crate::crd::{Attempt, Invariant, Phase, SUSPEND_ANNOTATION, Ticket, TicketStatus, VerdictName};
+use super::target;
+use crate::crd::{Action, Attempt, Invariant, Phase, SUSPEND_ANNOTATION, Ticket, TicketStatus, VerdictName};
+use crate::document;
 use crate::lifecycle;
 use crate::watch::ObjectKey;
 use jiff::Timestamp;
@@ -55,7 +57,7 @@ async fn facts(
         answers_well: answers_well(context, ticket, status, invariant).await,
         cooldown_until: cooldown_until(context.board.earlier_attempts(ticket).iter(), invariant),
         targets: targets(context, ticket, status).await?,
-        in_force_from: in_force_from(context, &namespace, status).await?,
+        in_force_from: in_force_from(context, ticket, status).await?,
         regressed_guards: context.board.broken(&namespace, guards),
         blind: is_blind(invariant),
         object_changed: object_changed(context, &namespace, status).await?,
@@ -94,7 +96,7 @@ async fn targets(context: &Context, ticket: &Ticket, status: &TicketStatus) -> R
     let mut found = Vec::new();
     if let Some(attempt) = unsettled(status) {
         for action in &attempt.actions {
-            let object = context.executor.read(&namespace, &action.object.name).await?;
+            let object = context.executor.read(&namespace, &action.object.kind, &action.object.name).await?;
             found.push(target_state(object.as_ref(), action, &ticket.name_any(), attempt.number));
         }
     }
@@ -104,26 +106,37 @@ async fn targets(context: &Context, ticket: &Ticket, status: &TicketStatus) -> R
 /// From when on the last attempt's change is in force in every pod.
 async fn in_force_from(
     context: &Context,
-    namespace: &str,
+    ticket: &Ticket,
     status: &TicketStatus,
 ) -> Result<Option<Timestamp>, kube::Error> {
     let waiting = unsettled(status).filter(|it| status.phase == Phase::Verifying && it.in_force_at.is_none());
     let Some(attempt) = waiting else { return Ok(None) };
     let written_at = attempt.written_at.as_ref().map_or_else(Timestamp::now, |at| at.0);
+    let mark = mark(&ticket.name_any(), attempt.number);
+    let mut latest = written_at;
     for action in &attempt.actions {
-        if context.executor.is_mounted(namespace, &action.object.name).await? {
-            return Ok(written_at.checked_add(PROJECTION_LAG).ok());
+        match context.executor.in_force_from(&ticket.namespace().unwrap_or_default(), action, &mark, written_at).await?
+        {
+            Some(from) => latest = latest.max(from),
+            // A rollout is under way.
+            None => return Ok(None),
         }
     }
-    Ok(Some(written_at))
+    Ok(Some(latest))
 }
 
 async fn object_changed(context: &Context, namespace: &str, status: &TicketStatus) -> Result<bool, kube::Error> {
     let proposal = status.proposal.as_ref().filter(|_| status.phase == Phase::AwaitingApproval);
     for action in proposal.into_iter().flat_map(|proposal| &proposal.actions) {
-        let object = context.executor.read(namespace, &action.object.name).await?;
+        let object = context.executor.read(namespace, &action.object.kind, &action.object.name).await?;
         let version = object.as_ref().and_then(ResourceExt::resource_version);
-        if version.as_ref() != Some(&action.resource_version) {
+        let same_version = version.as_ref() == Some(&action.resource_version);
+        // A workload gets a new version with each change of its status.
+        let same_text = || {
+            let text = object.as_ref().and_then(|object| target::text(object, action.action, &action.key));
+            text.map(|text| document::digest(&text)).as_ref() == Some(&action.before_digest)
+        };
+        if !same_version && (action.action == Action::EditConfig || !same_text()) {
             return Ok(true);
         }
     }

@@ -1,6 +1,8 @@
 //! May it? Judges a proposed change by the invariant's `allow` list. Pure; on parsed values, never on strings.
 
-use crate::crd::{Allow, ConfigMapKey, Mode};
+use super::change::ProposedChange;
+use super::target::kind_name;
+use crate::crd::{Allow, ConfigMapKey, Mode, Workload};
 use crate::document;
 use crate::lifecycle::Leave;
 use crate::redact;
@@ -31,8 +33,45 @@ pub struct Refusal {
 /// The API server refuses a larger ConfigMap. Bytes.
 const MAX_TEXT: usize = 1_000_000;
 
-/// Whether the `allow` list permits the edit.
-pub fn judge(allow: &[Allow], edit: &Edit) -> Result<(), Refusal> {
+/// Whether the `allow` list permits a change.
+pub fn judge(allow: &[Allow], change: &ProposedChange) -> Result<(), Refusal> {
+    match change {
+        ProposedChange::EditConfig(edit) => judge_edit(allow, edit),
+        ProposedChange::Restart(workload) => may_restart(allow, workload),
+        ProposedChange::Rollback(workload) => may_roll_back(allow, workload),
+        ProposedChange::Scale { workload, replicas } => may_scale(allow, workload, *replicas),
+    }
+}
+
+/// Whether the `allow` list permits a restart.
+pub fn may_restart(allow: &[Allow], workload: &Workload) -> Result<(), Refusal> {
+    let named = allow.iter().any(|entry| matches!(entry, Allow::Restart(named) if named == workload));
+    if named { Ok(()) } else { Err(not_named("RestartNotAllowed", "restart", workload)) }
+}
+
+fn may_roll_back(allow: &[Allow], workload: &Workload) -> Result<(), Refusal> {
+    let named = allow.iter().any(|entry| matches!(entry, Allow::Rollback(named) if named == workload));
+    if named { Ok(()) } else { Err(not_named("RollbackNotAllowed", "rollback", workload)) }
+}
+
+fn may_scale(allow: &[Allow], workload: &Workload, replicas: u32) -> Result<(), Refusal> {
+    let bounds = allow.iter().find_map(|entry| match entry {
+        Allow::Scale(bounds) if bounds.kind == workload.kind && bounds.name == workload.name => Some(bounds),
+        _ => None,
+    });
+    let Some(bounds) = bounds else { return Err(not_named("ScaleNotAllowed", "scale", workload)) };
+    if (bounds.min.max(1)..=bounds.max).contains(&replicas) {
+        return Ok(());
+    }
+    let message = format!("{replicas} replicas are not from {} to {}", bounds.min.max(1), bounds.max);
+    Err(Refusal { code: "OutsideScaleBounds", message })
+}
+
+fn not_named(code: &'static str, entry: &str, workload: &Workload) -> Refusal {
+    Refusal { code, message: format!("no {entry} entry names {} {}", kind_name(workload.kind), workload.name) }
+}
+
+fn judge_edit(allow: &[Allow], edit: &Edit) -> Result<(), Refusal> {
     let refuse = |code, message| Err(Refusal { code, message });
     let Edit { name, key, before, after } = edit;
     if before == after {
@@ -77,6 +116,16 @@ fn judge_paths(entries: &[&ConfigMapKey], edit: &Edit) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Whether the `allow` list lets a key be read: what may not be changed is not shown either.
+pub fn readable(allow: &[Allow], name: &str, key: &str) -> Result<(), Refusal> {
+    if config_entries(allow).any(|entry| entry.name == name && entry.key == key) {
+        return Ok(());
+    }
+    let known = config_entries(allow).any(|entry| entry.name == name);
+    let code = if known { "KeyNotAllowed" } else { "ObjectNotAllowed" };
+    Err(Refusal { code, message: format!("the allow list does not name key {key} of ConfigMap {name}") })
+}
+
 /// How far an allowed change may go. What a GitOps tool manages is shown to people and not written: the tool would
 /// only write it back.
 pub fn leave(mode: Mode, managed_by_gitops: bool) -> Leave {
@@ -92,13 +141,14 @@ pub fn leave(mode: Mode, managed_by_gitops: bool) -> Leave {
 pub fn config_entries(allow: &[Allow]) -> impl Iterator<Item = &ConfigMapKey> {
     allow.iter().filter_map(|entry| match entry {
         Allow::EditConfig(target) => Some(target),
-        Allow::Restart(_) | Allow::Scale(_) => None,
+        Allow::Restart(_) | Allow::Rollback(_) | Allow::Scale(_) => None,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crd::{ScaleBounds, WorkloadKind};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -112,7 +162,7 @@ mod tests {
     }
 
     fn code(allow: &[Allow], edit: &Edit) -> &'static str {
-        judge(allow, edit).err().map_or("Allowed", |refusal| refusal.code)
+        judge_edit(allow, edit).err().map_or("Allowed", |refusal| refusal.code)
     }
 
     #[test]
@@ -155,6 +205,35 @@ mod tests {
     }
 
     #[test]
+    fn workloads_are_touched_as_far_as_they_are_named() {
+        let named = |name: &str| Workload { kind: WorkloadKind::Deployment, name: name.into() };
+        let list = [
+            Allow::Restart(named("a")),
+            Allow::Rollback(named("b")),
+            Allow::Scale(ScaleBounds { kind: WorkloadKind::Deployment, name: "c".into(), min: 2, max: 4 }),
+        ];
+        let scale = |name: &str, replicas| ProposedChange::Scale { workload: named(name), replicas };
+        let set = Workload { kind: WorkloadKind::StatefulSet, name: "a".into() };
+        let table = [
+            (ProposedChange::Restart(named("a")), "Allowed"),
+            (ProposedChange::Restart(named("b")), "RestartNotAllowed"),
+            (ProposedChange::Restart(set), "RestartNotAllowed"),
+            (ProposedChange::Rollback(named("b")), "Allowed"),
+            (ProposedChange::Rollback(named("a")), "RollbackNotAllowed"),
+            (scale("c", 2), "Allowed"),
+            (scale("c", 4), "Allowed"),
+            (scale("c", 0), "OutsideScaleBounds"),
+            (scale("c", 1), "OutsideScaleBounds"),
+            (scale("c", 5), "OutsideScaleBounds"),
+            (scale("a", 2), "ScaleNotAllowed"),
+        ];
+        for (change, expected) in table {
+            let found = judge(&list, &change).err().map_or("Allowed", |refusal| refusal.code);
+            assert_eq!(found, expected, "{change:?}");
+        }
+    }
+
+    #[test]
     fn how_far_a_change_may_go() {
         assert_eq!(leave(Mode::Observe, false), Leave::ProposeOnly);
         assert_eq!(leave(Mode::Approve, false), Leave::NeedsApproval);
@@ -169,7 +248,7 @@ mod tests {
         fn nothing_outside_the_paths_ever_passes(a in 0..3, b in 0..3, c in 0..3, x in 0..3, y in 0..3, z in 0..3) {
             let before = json!({"a": a, "b": {"c": b, "d": c}});
             let after = json!({"a": x, "b": {"c": y, "d": z}});
-            let allowed = judge(&allow(&["/b/c"]), &edit(&before.to_string(), &after.to_string())).is_ok();
+            let allowed = judge_edit(&allow(&["/b/c"]), &edit(&before.to_string(), &after.to_string())).is_ok();
             prop_assert_eq!(allowed, a == x && c == z && b != y);
         }
     }

@@ -1,224 +1,166 @@
-//! The closed list of what a planner may ask to read, and the hands that read it.
+//! The closed list of what a planner may ask for, and the hands that read.
 //!
-//! Touches the world by reading only. Whatever comes back from a target is hostile: capped and redacted before it is
-//! stored, shown or told to a model; exact texts are handed on for comparison and never leave the process.
+//! Touches the world by reading only; what a planner wants changed goes to policy and the executor. Whatever comes back
+//! from a target is hostile: capped and redacted before it is stored, shown or told to a model; exact texts are handed
+//! on for comparison and never leave the process.
 
-use super::baseline::{self, KnownGood};
-use super::policy;
+mod call;
+mod cluster;
+mod logs;
+mod reading;
+pub mod request;
+mod source;
+
+pub use call::{
+    AddNote, Call, CheckInvariant, GetObject, HttpGet, ListEvents, ListObjects, ObjectKind, ObjectName, ReadConfig,
+    ReadLastKnownGood, ReadLogs, ReadSource, RefusedCall, SourceOperation,
+};
+pub use reading::{Reading, at};
+pub use source::SourceLocation;
+
+use super::baseline;
+use super::policy::{self, Refusal};
 use crate::crd::Invariant;
-use crate::document;
 use crate::history::{ConfigHistory, Revision};
-use crate::probe::{Observation, Prober, Query};
+use crate::probe::{Condition, Observation, Prober, Query, Sample};
 use crate::redact;
 use crate::watch::ObjectKey;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
-use serde_json::{Map, Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The agent's own look at an endpoint is for the journal; the monitor judges. A slow target must not hold up its
 /// repair.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(700);
 
-/// A call that reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Call {
-    /// Asks the invariant's own endpoint.
-    HttpGet {
-        /// The URL; only the one that the invariant asks is reached.
-        url: String,
-    },
-    /// Reads a key of a ConfigMap that the `allow` list names.
-    ReadConfig {
-        /// The ConfigMap.
-        name: String,
-        /// The key.
-        key: String,
-    },
-    /// Reads the last revision of such a key under which everything held.
-    ReadLastKnownGood {
-        /// The ConfigMap.
-        name: String,
-        /// The key.
-        key: String,
-    },
-}
+/// What any reading may take. The client's requests have shorter deadlines of their own.
+const READ_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a call gave.
-#[derive(Debug, Clone)]
-pub enum Reading {
-    /// The endpoint answered, or why it did not; in one line.
-    Http {
-        /// Status and start of the body, or the reason of the failure; redacted.
-        answer: String,
-    },
-    /// A key of a ConfigMap.
-    Config {
-        /// The ConfigMap as it is now; `None`: it does not exist.
-        revision: Option<Box<Revision>>,
-        /// The states that were seen before it, oldest first.
-        history: Vec<std::sync::Arc<Revision>>,
-    },
-    /// The last good revision; `None`: none is known.
-    LastKnownGood(Option<Box<KnownGood>>),
-    /// The call was not executed.
-    Refused {
-        /// Why.
-        why: String,
-    },
-    /// The call failed.
-    Failed {
-        /// Why, in one line.
-        why: String,
-    },
-}
+/// Characters of a reading that a model is told.
+pub(crate) const SHOWN: usize = 6000;
 
-impl Call {
-    /// The tool's name.
-    pub fn tool(&self) -> &'static str {
-        match self {
-            Self::HttpGet { .. } => "http_get",
-            Self::ReadConfig { .. } => "read_config",
-            Self::ReadLastKnownGood { .. } => "read_last_known_good",
-        }
-    }
-
-    /// The tool's input, as the journal shows it.
-    pub fn input(&self) -> Map<String, Value> {
-        let value = match self {
-            Self::HttpGet { url } => json!({ "url": url }),
-            Self::ReadConfig { name, key } | Self::ReadLastKnownGood { name, key } => {
-                json!({ "name": name, "key": key })
-            }
-        };
-        value.as_object().cloned().unwrap_or_default()
-    }
-
-    /// One line for people, made from the call alone.
-    pub fn summary(&self) -> String {
-        let line = match self {
-            Self::HttpGet { .. } => "Checking the health endpoint".to_owned(),
-            Self::ReadConfig { name, key } => format!("Reading {key} of {name}"),
-            Self::ReadLastKnownGood { name, .. } => format!("Comparing {name} with its last good revision"),
-        };
-        redact::line(&line, 80)
-    }
-}
-
-impl Reading {
-    /// One line for the journal.
-    pub fn outcome(&self, call: &Call) -> String {
-        let line = match self {
-            Self::Http { answer } => answer.clone(),
-            Self::Config { revision, .. } => match (revision, call) {
-                (Some(revision), Call::ReadConfig { key, .. }) => describe_key(revision, key),
-                (Some(revision), _) => format!("revision {}", revision.resource_version),
-                (None, _) => "the ConfigMap does not exist".to_owned(),
-            },
-            Self::LastKnownGood(Some(good)) => {
-                format!("good revision {}, learned at {:.0}", good.resource_version, good.learned_at)
-            }
-            Self::LastKnownGood(None) => "no revision is known under which everything held".to_owned(),
-            Self::Refused { why } => format!("refused: {why}"),
-            Self::Failed { why } => format!("failed: {why}"),
-        };
-        redact::line(&line, 512)
-    }
-}
-
-fn describe_key(revision: &Revision, key: &str) -> String {
-    let Some(text) = revision.data.get(key) else { return format!("there is no key {key}") };
-    let content = match document::parse(text) {
-        Ok(value) => redact::line(&value.to_string(), 300),
-        Err(error) => error.to_string(),
-    };
-    match revision.writers.get(key) {
-        Some(writer) => format!("{content}, last written by {}{}", writer.manager, at(writer.at)),
-        None => content,
-    }
-}
-
-/// ` at TIME`, or nothing.
-pub fn at(time: Option<Timestamp>) -> String {
-    time.map(|time| format!(" at {time:.0}")).unwrap_or_default()
-}
-
-/// The hands: executes calls within the limits of one invariant.
+/// Executes calls within the limits of one invariant.
 #[derive(Clone)]
 pub struct Tools {
     client: Client,
     history: ConfigHistory,
-    prober: std::sync::Arc<Prober>,
+    prober: Arc<Prober>,
+    source: Option<SourceLocation>,
 }
 
 impl Tools {
-    /// Tools on this API.
-    pub fn new(client: Client, history: ConfigHistory, prober: std::sync::Arc<Prober>) -> Self {
-        Self { client, history, prober }
+    /// Tools on this API, and on the source code of the services if there is any.
+    pub fn new(client: Client, history: ConfigHistory, prober: Arc<Prober>, source: Option<SourceLocation>) -> Self {
+        Self { client, history, prober, source }
     }
 
     /// Executes one call for an invariant.
     pub async fn read(&self, invariant: &Invariant, call: &Call) -> Reading {
-        match call {
-            Call::HttpGet { url } => self.http_get(invariant, url).await,
-            Call::ReadConfig { name, key } => {
-                self.with_allowed_key(invariant, name, key, self.config(invariant, name)).await
-            }
-            Call::ReadLastKnownGood { name, key } => {
-                self.with_allowed_key(invariant, name, key, self.last_known_good(invariant, name)).await
-            }
+        match tokio::time::timeout(READ_TIMEOUT, self.dispatch(invariant, call)).await {
+            Ok(Ok(reading)) => reading,
+            Ok(Err(error)) => Reading::Failed { why: redact::line(&error.to_string(), 256) },
+            Err(_) => Reading::Failed { why: format!("no answer within {} s", READ_TIMEOUT.as_secs()) },
         }
     }
 
-    async fn with_allowed_key(
-        &self,
-        invariant: &Invariant,
-        name: &str,
-        key: &str,
-        reading: impl Future<Output = Result<Reading, kube::Error>>,
-    ) -> Reading {
-        let allowed =
-            policy::config_entries(&invariant.spec.remediation.allow).any(|it| it.name == name && it.key == key);
-        if !allowed {
-            return Reading::Refused { why: format!("the allow list does not name key {key} of ConfigMap {name}") };
-        }
-        reading.await.unwrap_or_else(|error| Reading::Failed { why: redact::line(&error.to_string(), 256) })
-    }
-
-    async fn config(&self, invariant: &Invariant, name: &str) -> Result<Reading, kube::Error> {
+    async fn dispatch(&self, invariant: &Invariant, call: &Call) -> Result<Reading, kube::Error> {
         let namespace = invariant.namespace().unwrap_or_default();
-        let found = Api::<ConfigMap>::namespaced(self.client.clone(), &namespace).get_opt(name).await?;
+        match call {
+            Call::HttpGet(HttpGet { url }) => self.http_get(invariant, url).await,
+            Call::ReadConfig(ReadConfig { name, key }) => match allowed_key(invariant, name, key) {
+                Ok(()) => self.config(&namespace, name).await,
+                Err(refusal) => Ok(Reading::Refused(refusal)),
+            },
+            Call::ReadLastKnownGood(ReadLastKnownGood { name, key }) => match allowed_key(invariant, name, key) {
+                Ok(()) => self.last_known_good(&namespace, name).await,
+                Err(refusal) => Ok(Reading::Refused(refusal)),
+            },
+            Call::GetObject(GetObject { kind, name }) => {
+                cluster::get_object(&self.client, &namespace, *kind, name.as_str()).await
+            }
+            Call::ListObjects(ListObjects { kind }) => cluster::list_objects(&self.client, &namespace, *kind).await,
+            Call::ListEvents(ListEvents { about }) => {
+                cluster::list_events(&self.client, &namespace, about.as_ref().map(ObjectName::as_str)).await
+            }
+            Call::ReadLogs(asked) => logs::read(&self.client, invariant, asked).await,
+            Call::CheckInvariant(CheckInvariant { name }) => self.check_invariant(&namespace, name.as_str()).await,
+            Call::ReadSource(query) => source::read(&self.client, &namespace, self.source.as_ref(), query).await,
+            Call::AddNote(_) => Ok(Reading::Noted),
+            Call::Refused(RefusedCall { refusal, .. }) => Ok(Reading::Refused(refusal.clone())),
+        }
+    }
+
+    async fn config(&self, namespace: &str, name: &str) -> Result<Reading, kube::Error> {
+        let found = Api::<ConfigMap>::namespaced(self.client.clone(), namespace).get_opt(name).await?;
         Ok(Reading::Config {
             revision: found.map(|object| Box::new(Revision::of(&object, Timestamp::now(), false))),
             history: self.history.revisions(&ObjectKey::new(namespace, name)),
         })
     }
 
-    async fn last_known_good(&self, invariant: &Invariant, name: &str) -> Result<Reading, kube::Error> {
-        let key = ObjectKey::new(invariant.namespace().unwrap_or_default(), name);
+    async fn last_known_good(&self, namespace: &str, name: &str) -> Result<Reading, kube::Error> {
+        let key = ObjectKey::new(namespace, name);
         Ok(Reading::LastKnownGood(baseline::newest(&self.client, &key).await?.map(Box::new)))
     }
 
-    async fn http_get(&self, invariant: &Invariant, url: &str) -> Reading {
-        let own = Query::parse(&invariant.spec.query).ok();
-        let asked = Query::parse(url).ok();
-        let (Some(own), Some(asked)) = (own, asked) else {
-            return Reading::Refused { why: "it is not a URL that can be asked".to_owned() };
+    /// Asks an endpoint, if an invariant of the same target asks it too.
+    async fn http_get(&self, invariant: &Invariant, url: &str) -> Result<Reading, kube::Error> {
+        let Ok(asked) = Query::parse(url) else {
+            return Ok(Reading::refused("EndpointNotAllowed", "it is not a URL that can be asked"));
         };
-        if own.url() != asked.url() {
-            return Reading::Refused { why: "only the endpoint that the invariant asks may be reached".to_owned() };
+        if !self.own_endpoints(invariant).await?.iter().any(|own| own == asked.url()) {
+            let message = "only the URLs that the invariants of this target ask may be reached";
+            return Ok(Reading::refused("EndpointNotAllowed", message));
         }
-        let timeout = LOOK_TIMEOUT.min(invariant.spec.timeout.into());
-        let sample = self.prober.ask(&asked, timeout).await;
-        let took = sample.took.as_millis();
-        let answer = match &sample.observation {
-            Observation::Measured(measurement) => {
-                format!("{} after {took} ms: {}", measurement.value, redact::line(&measurement.body, 200))
-            }
-            Observation::Failed(failure) => format!("{} after {took} ms: {}", failure.reason, failure.message),
-            Observation::Unknown(blindness) => format!("{}: {}", blindness.reason, blindness.message),
-        };
-        Reading::Http { answer: redact::line(&answer, 400) }
+        let sample = self.prober.ask(&asked, LOOK_TIMEOUT.min(invariant.spec.timeout.into())).await;
+        Ok(Reading::Http { answer: answer(&sample) })
     }
+
+    async fn own_endpoints(&self, invariant: &Invariant) -> Result<Vec<url::Url>, kube::Error> {
+        let own = Query::parse(&invariant.spec.query).ok().map(|query| query.url().clone());
+        if invariant.spec.target_ref.is_none() {
+            return Ok(own.into_iter().collect());
+        }
+        let all: Api<Invariant> = Api::namespaced(self.client.clone(), &invariant.namespace().unwrap_or_default());
+        let siblings = all.list(&ListParams::default()).await?.items;
+        let of_target = siblings.iter().filter(|it| it.spec.target_ref == invariant.spec.target_ref);
+        let asked = of_target.filter_map(|it| Query::parse(&it.spec.query).ok().map(|query| query.url().clone()));
+        Ok(own.into_iter().chain(asked).collect())
+    }
+
+    /// Asks an invariant of the namespace now, outside of its schedule.
+    async fn check_invariant(&self, namespace: &str, name: &str) -> Result<Reading, kube::Error> {
+        let found: Option<Invariant> = Api::namespaced(self.client.clone(), namespace).get_opt(name).await?;
+        let Some(invariant) = found else {
+            return Ok(Reading::text("no such invariant", format!("there is no invariant {name}")));
+        };
+        let parsed = (Query::parse(&invariant.spec.query), Condition::parse(&invariant.spec.condition));
+        let (Ok(query), Ok(condition)) = parsed else {
+            return Ok(Reading::text("not accepted", "its query or condition is not understood".to_owned()));
+        };
+        let sample = self.prober.ask(&query, invariant.spec.timeout.into()).await;
+        let judged = crate::probe::judge(&sample, &condition);
+        let said = format!("{:?}: {}; expected {}", judged.verdict, judged.explanation, invariant.spec.condition);
+        Ok(Reading::text(redact::line(&said, 200), redact::line(&said, 600)))
+    }
+}
+
+fn allowed_key(invariant: &Invariant, name: &str, key: &str) -> Result<(), Refusal> {
+    policy::readable(&invariant.spec.remediation.allow, name, key)
+}
+
+/// What an endpoint answered, in one line.
+fn answer(sample: &Sample) -> String {
+    let took = sample.took.as_millis();
+    let answer = match &sample.observation {
+        Observation::Measured(measurement) => {
+            format!("{} after {took} ms: {}", measurement.value, redact::line(&measurement.body, 200))
+        }
+        Observation::Failed(failure) => format!("{} after {took} ms: {}", failure.reason, failure.message),
+        Observation::Unknown(blindness) => format!("{}: {}", blindness.reason, blindness.message),
+    };
+    redact::line(&answer, 400)
 }

@@ -8,6 +8,7 @@ pub mod situation;
 use super::Failure;
 use super::connection::Connection;
 use super::interruption::interruption;
+use super::planning;
 use crate::samples::PORT;
 use crate::tui::model::Scope;
 use crate::tui::screen;
@@ -30,6 +31,8 @@ const SCREEN_REFRESH: Duration = Duration::from_secs(1);
 pub struct Arguments {
     #[command(flatten)]
     connection: Connection,
+    #[command(flatten)]
+    planning: planning::Arguments,
     /// The port of the demo's service on this machine.
     #[arg(long, default_value_t = PORT)]
     port: u16,
@@ -60,6 +63,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let settings = EnvironmentSettings {
         connection: arguments.connection,
         port: arguments.port,
+        planning: arguments.planning.planning()?,
         status_refresh: (!scripted).then_some(SCREEN_REFRESH),
     };
     let started = Instant::now();

@@ -4,6 +4,8 @@ use super::Failure;
 use super::connection::Connection;
 use super::interruption::interruption;
 use super::part::{Part, serve};
+use super::planning;
+use crate::agent::Planning;
 use crate::operator::{self, Halves, OperatorSettings};
 use crate::samples::CONFIG_KEY;
 use crate::service::{Service, Settings};
@@ -39,6 +41,9 @@ pub struct Arguments {
     /// Stop all writes to targets; watching goes on.
     #[arg(long)]
     pub suspended: bool,
+    /// Who plans repairs.
+    #[command(flatten)]
+    pub planning: planning::Arguments,
     /// What to log.
     #[arg(long, env = "HARNESS_LOG", default_value = "info", value_name = "DIRECTIVES")]
     pub log: String,
@@ -87,6 +92,8 @@ async fn operate(arguments: Arguments, halves: Halves, service_port: Option<u16>
         good_after: arguments.good_after.into(),
         ticket_ttl: arguments.ticket_ttl.into(),
         suspended: arguments.suspended,
+        // The monitor asks no model.
+        planning: if halves == Halves::Monitor { Planning::default() } else { arguments.planning.planning()? },
     };
     let service = match service_port {
         Some(port) => Some(demo_service(&client, namespace.as_deref().unwrap_or("default"), port).await?),

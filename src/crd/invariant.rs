@@ -223,6 +223,9 @@ pub enum Allow {
     EditConfig(ConfigMapKey),
     /// A rolling restart of a workload.
     Restart(Workload),
+    /// The container images of a workload's previous revision. Nothing else of a pod template is ever written: where
+    /// the revisions differ in more, a person must roll back.
+    Rollback(Workload),
     /// A change of the replicas of a workload.
     Scale(ScaleBounds),
 }
@@ -290,6 +293,10 @@ pub struct Budget {
     #[serde(default = "one_dollar")]
     #[schemars(length(max = 16), regex(pattern = "^[0-9]+(\\.[0-9]{1,4})?$"))]
     pub dollars: String,
+    /// Calls of tools. From 1 to 1000; default 40.
+    #[serde(default = "forty")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub steps: u32,
     /// Time spent on diagnosis, waiting and verification not counted. From 1s to 24h; default 10m.
     #[serde(default = "ten_minutes")]
     #[schemars(schema_with = "schema::duration")]
@@ -299,7 +306,7 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { tokens: two_hundred_thousand(), dollars: one_dollar(), duration: ten_minutes() }
+        Self { tokens: two_hundred_thousand(), dollars: one_dollar(), steps: forty(), duration: ten_minutes() }
     }
 }
 
@@ -388,6 +395,9 @@ fn two() -> u32 {
 }
 fn three() -> u32 {
     3
+}
+fn forty() -> u32 {
+    40
 }
 fn two_hundred_thousand() -> u32 {
     200_000

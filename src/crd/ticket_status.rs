@@ -27,6 +27,14 @@ pub struct TicketStatus {
     /// How it ended, or why it was escalated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+    /// What broke, in one line written for people; the spec's title stands until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub title: Option<String>,
+    /// The same in a few sentences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub summary: Option<String>,
     /// The planner at work, or the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planner: Option<PlannerName>,
@@ -68,10 +76,21 @@ pub struct TicketStatus {
     /// How many steps there were, dropped ones included.
     #[serde(default)]
     pub step_count: u32,
-    /// When the diagnosis began.
+    /// What models cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<ModelUsage>,
+    /// For the person who takes over: what was seen, tried and undone, and what would be tried next. Only while the
+    /// ticket is Escalated, and after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub handover: Option<String>,
+    /// When the diagnosis began, or was taken up again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_micro_time")]
     pub diagnosing_at: Option<MicroTime>,
+    /// Time spent on diagnosis before that, in this round, in milliseconds.
+    #[serde(default)]
+    pub diagnosed_milliseconds: u32,
     /// When the ticket was Resolved or Cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_micro_time")]
@@ -123,6 +142,8 @@ pub enum Outcome {
     NoActionRequired,
     /// Escalated: no planner found a change that is allowed.
     NoPlan,
+    /// Escalated: the planner found that a person must decide.
+    HandedOver,
     /// Escalated: the invariant never held in its current form, so that there is no good state to return to.
     NeverHeld,
     /// Escalated: a person said no.
@@ -150,6 +171,8 @@ pub enum Outcome {
 /// Who proposes changes.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PlannerName {
+    /// Claude investigates with tools and proposes a change.
+    Claude,
     /// Restores allowed configuration to the last revision under which everything held.
     LastKnownGood,
 }
@@ -208,13 +231,30 @@ pub struct Proposal {
     pub approve_command: Option<String>,
 }
 
-/// One change to one key of one object, as shown to people. The exact texts are kept apart.
+/// What is done to an object.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// A key of a ConfigMap gets another text.
+    #[default]
+    EditConfig,
+    /// The pods of a workload are restarted one after the other. It cannot be undone.
+    Restart,
+    /// The containers of a workload get the images of the revision before.
+    Rollback,
+    /// A workload gets another number of replicas.
+    Scale,
+}
+
+/// One change to one part of one object, as shown to people. The exact texts are kept apart.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ActionRecord {
+    /// What is done.
+    #[serde(default)]
+    pub action: Action,
     /// The object.
     pub object: ObjectReference,
-    /// The key in its data.
+    /// The part of it: a key in the data of a ConfigMap; restartedAt, images or replicas of a workload.
     #[schemars(length(max = 253))]
     pub key: String,
     /// The object's resourceVersion that the change is based on.
@@ -308,6 +348,26 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
+}
+
+/// What models cost on behalf of a ticket.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelUsage {
+    /// The models that were asked; at most 8.
+    #[schemars(length(max = 8), inner(length(max = 128)))]
+    pub models: Vec<String>,
+    /// Calls of any model.
+    pub calls: u32,
+    /// Input tokens that were not read from the cache.
+    pub input_tokens: u64,
+    /// Input tokens that were read from the cache; they do not count towards the budget.
+    pub cache_read_tokens: u64,
+    /// Output tokens.
+    pub output_tokens: u64,
+    /// What all that cost, as a decimal number of dollars.
+    #[schemars(length(max = 32))]
+    pub dollars: String,
 }
 
 /// What came of an attempt.

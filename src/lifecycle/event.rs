@@ -96,6 +96,8 @@ pub enum Event {
     InvariantDeleted,
     /// Agent: the ticket is being deleted.
     TicketDeleted,
+    /// Agent: words for people, or what they cost, are new.
+    Described,
     /// Nothing of the above: still broken, waiting.
     NothingNew,
 }

@@ -8,13 +8,14 @@ use crate::crd::{
     UNSETTLED_FINALIZER,
 };
 use crate::history::ConfigHistory;
+use crate::journal::{self, Entry};
 use crate::lifecycle::{self, Effect, Event, Transition};
 use crate::{document, ledger, redact};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 /// The monitor's field manager.
 pub const FIELD_MANAGER: &str = "harness-monitor";
@@ -166,11 +167,25 @@ pub async fn resolve_ticket(client: &Client, ticket: &Ticket, invariant: &Invari
     let message = format!("{} {} holds again", invariant.spec.query, invariant.spec.condition);
     write_transition(client, ticket, transition, &message, |status| {
         if let Some(attempt) = status.attempts.last_mut().filter(|it| it.result == AttemptResult::Unsettled) {
+            let now = Timestamp::now();
+            let took = attempt.in_force_at.as_ref().map(|at| now.duration_since(at.0));
             attempt.result = AttemptResult::Verified;
-            attempt.settled_at = Some(MicroTime(Timestamp::now()));
+            attempt.settled_at = Some(MicroTime(now));
+            journal::push(status, verification(invariant, took.unwrap_or_default()), now);
         }
     })
     .await
+}
+
+/// The last step of a repair: the monitor's word.
+fn verification(invariant: &Invariant, took: jiff::SignedDuration) -> Entry {
+    Entry {
+        summary: "Verifying that the invariant holds again".to_owned(),
+        tool: "verify".to_owned(),
+        input: Map::from_iter([("invariant".to_owned(), Value::from(invariant.name_any()))]),
+        outcome: format!("it holds: {} {}", invariant.spec.query, invariant.spec.condition),
+        took: took.unsigned_abs(),
+    }
 }
 
 /// Whether somebody other than the agent wrote to the ticket's configuration since it was opened.

@@ -41,7 +41,7 @@ pub async fn evidence(client: &Client, history: &ConfigHistory, invariant: &Inva
             Allow::EditConfig(target) => {
                 config.push(config_evidence(client, history, &namespace, target, record.last_held_at).await);
             }
-            Allow::Restart(_) | Allow::Scale(_) => {}
+            Allow::Restart(_) | Allow::Rollback(_) | Allow::Scale(_) => {}
         }
     }
     let mut about: Vec<String> = config.iter().map(|evidence| evidence.target.name.clone()).collect();

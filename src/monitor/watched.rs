@@ -76,7 +76,7 @@ impl Watched {
         let namespace = self.invariant.namespace().unwrap_or_default();
         self.invariant.spec.remediation.allow.iter().filter_map(move |allow| match allow {
             Allow::EditConfig(target) => Some(ObjectKey::new(namespace.clone(), &target.name)),
-            Allow::Restart(_) | Allow::Scale(_) => None,
+            Allow::Restart(_) | Allow::Rollback(_) | Allow::Scale(_) => None,
         })
     }
 

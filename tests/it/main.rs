@@ -1,7 +1,10 @@
 //! The integration tests: one binary, real parts.
 
+mod claude;
 mod control_plane;
 mod demo;
+#[path = "../double/double.rs"]
+mod double;
 mod monitor;
 mod probe;
 mod repair;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be prepared has failed")]
 
 mod crash;
-mod stage;
+pub(crate) mod stage;
 
 use crate::stage::{Operating, PATIENCE};
 use crate::support::eventually;
@@ -49,7 +49,7 @@ async fn a_fault_is_repaired_to_the_baseline_and_an_unrelated_edit_survives() {
     assert_eq!(status.attempts[0].result, AttemptResult::Verified);
     assert_eq!(status.attempts[0].guards, ["healthy"]);
     let tools: Vec<&str> = status.steps.iter().map(|step| step.tool.as_str()).collect();
-    assert_eq!(tools, ["http_get", "read_config", "read_last_known_good", "edit_config"]);
+    assert_eq!(tools, ["http_get", "read_config", "read_last_known_good", "edit_config", "verify"]);
     let cause = &status.diagnosis.as_ref().unwrap().root_cause;
     assert!(cause.starts_with("person changed /delay_ms of rate-limiter-config from 0 to 500 at "), "{cause}");
 }

@@ -12,6 +12,7 @@ pub(crate) use operating::Operating;
 
 use crate::support::{client, eventually, namespace};
 use futures::StreamExt;
+use harness::agent::Planning;
 use harness::cli::install::{ensure_config_map, install_definitions};
 use harness::crd::{Invariant, Phase, Ticket};
 use harness::operator::{Halves, OperatorSettings};
@@ -82,6 +83,7 @@ impl Stage {
             good_after: Duration::from_secs(1),
             ticket_ttl: Duration::from_hours(1),
             suspended: false,
+            planning: Planning { model: None, last_known_good: true },
         }
     }
 

@@ -99,11 +99,12 @@ fn an_invariant_that_never_held_in_this_generation_goes_to_a_person() {
 }
 
 #[test]
-fn a_diagnosis_ends_with_its_budget_of_time() {
-    let status = json!({ "phase": "Diagnosing", "diagnosingAt": time(100) });
-    assert_eq!(decide(&observed(status.clone()), at(160)), Step::Converse);
-    let expected = Event::PlannerDone { another: false, outcome: Outcome::BudgetExhausted };
-    assert_eq!(event(&observed(status), 161), Some(expected));
+fn only_time_in_the_phase_of_diagnosis_counts_as_diagnosis() {
+    let spent = |status: Value| diagnosed_for(&serde_json::from_value(status).unwrap(), at(160)).as_secs();
+    let earlier = json!({ "phase": "Diagnosing", "diagnosingAt": time(150), "diagnosedMilliseconds": 5000 });
+    assert_eq!(spent(earlier), 15);
+    assert_eq!(spent(json!({ "phase": "Verifying", "diagnosingAt": time(100), "diagnosedMilliseconds": 5000 })), 5);
+    assert_eq!(spent(json!({ "phase": "Open" })), 0);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What an event changes in a ticket's status besides its phase. Pure.
 
+use crate::agent::decide::diagnosed_for;
 use crate::agent::executor::{TargetState, micro};
+use crate::agent::planner::ModelCalls;
+use crate::claude::NanoDollars;
 use crate::crd::{Attempt, AttemptResult, Phase, TicketStatus};
 use crate::lifecycle::{Effect, Event, Transition};
 use jiff::Timestamp;
@@ -54,6 +57,7 @@ pub(super) fn settle(status: &mut TicketStatus, event: Event, targets: &[TargetS
         | Event::Suspended
         | Event::TicketDeleted
         | Event::RetryRequested
+        | Event::Described
         | Event::NothingNew => {}
     }
 }
@@ -75,6 +79,19 @@ fn end_blind(attempt: &mut Attempt, now: Timestamp) {
     }
 }
 
+/// The clock of the diagnosis runs in its phase only.
+fn count_diagnosis(status: &mut TicketStatus, next: Phase, now: Timestamp) {
+    match (status.phase, next) {
+        (Phase::Diagnosing, Phase::Diagnosing) => {}
+        (Phase::Diagnosing, _) => {
+            let spent = diagnosed_for(status, now).as_millis();
+            status.diagnosed_milliseconds = u32::try_from(spent).unwrap_or(u32::MAX);
+        }
+        (_, Phase::Diagnosing) => status.diagnosing_at = Some(micro(now)),
+        (_, _) => {}
+    }
+}
+
 /// What an event means for the counters of the round.
 pub(super) fn count(
     status: &mut TicketStatus,
@@ -83,9 +100,10 @@ pub(super) fn count(
     retry: Option<String>,
     now: Timestamp,
 ) {
+    count_diagnosis(status, transition.phase, now);
     match event {
         Event::ClaimWon => {
-            status.diagnosing_at = Some(micro(now));
+            status.diagnosed_milliseconds = 0;
             status.planners_tried.clear();
             status.refusals = 0;
         }
@@ -120,4 +138,19 @@ pub(super) fn count(
     status.attempts.drain(..too_many);
     let too_many = status.declined_hashes.len().saturating_sub(KEPT);
     status.declined_hashes.drain(..too_many);
+}
+
+/// Adds what models cost to what the ticket shows.
+pub(super) fn charge(status: &mut TicketStatus, calls: &ModelCalls) {
+    let usage = status.usage.get_or_insert_default();
+    if !usage.models.contains(&calls.model) && usage.models.len() < 8 {
+        usage.models.push(calls.model.clone());
+        usage.models.sort();
+    }
+    usage.calls = usage.calls.saturating_add(calls.calls);
+    usage.input_tokens += calls.usage.total_input().saturating_sub(calls.usage.cache_read_input_tokens);
+    usage.cache_read_tokens += calls.usage.cache_read_input_tokens;
+    usage.output_tokens += calls.usage.output_tokens;
+    let before: NanoDollars = usage.dollars.parse().unwrap_or_default();
+    usage.dollars = before.saturating_add(calls.cost).decimal();
 }

@@ -2,56 +2,48 @@
 //! saved before anything is written.
 
 use super::{APPROVAL_WINDOW, Incident, IncidentError};
+use crate::agent::change::ProposedChange;
 use crate::agent::decide::Observed;
-use crate::agent::executor::{micro, proposal_hash};
-use crate::agent::journal::{self, Entry};
+use crate::agent::executor::{Planned, micro, proposal_hash};
 use crate::agent::planner::Change;
-use crate::agent::policy::{self, Edit, Refusal};
-use crate::crd::{
-    ActionRecord, Attempt, AttemptResult, Invariant, ObjectReference, PlannerName, Proposal, TicketStatus,
-};
-use crate::document;
-use crate::history::Revision;
+use crate::agent::policy::{self, Refusal};
+use crate::crd::{Action, ActionRecord, Attempt, AttemptResult, Invariant, PlannerName, Proposal, TicketStatus};
+use crate::journal::{self, Entry};
 use crate::lifecycle::{self, Effect, Event, Leave};
 use crate::redact;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::ResourceExt;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 impl Incident<'_> {
-    /// Takes a planner's change as far as it may go. Gives the refusals that the planner is to hear.
+    /// Takes a planner's change as far as it may go. Gives the refusals that the planner is to hear; `None`
+    /// once the change is on its way, or the planner had its turn.
     pub(super) async fn offer(
         &mut self,
         observed: &Observed,
         invariant: &Invariant,
         change: &Change,
         planner: PlannerName,
-    ) -> Result<Vec<Refusal>, IncidentError> {
+    ) -> Result<Option<Vec<Refusal>>, IncidentError> {
         let status = observed.ticket.status.clone().unwrap_or_default();
-        let mut refusals = refusals(invariant, &status, &change.edits);
-        let mut objects = Vec::new();
-        for edit in &change.edits {
-            match self.context.executor.read(&self.key.namespace, &edit.name).await? {
-                Some(object) if text(&object, &edit.key) == Some(&edit.before) => objects.push(object),
-                Some(_) | None => refusals.push(stale(edit)),
-            }
-        }
-        if !refusals.is_empty() {
-            return self.refuse(observed, change, planner, refusals).await;
-        }
-        let managed_by = objects.iter().find_map(|it| Revision::of(it, Timestamp::now(), false).managed_by);
+        let planned = match self.plan(invariant, &status, &change.changes).await? {
+            Ok(planned) => planned,
+            Err(refusals) => return self.refuse(observed, change, planner, refusals).await,
+        };
+        let managed_by = planned.iter().find_map(|it| it.managed_by);
         let leave = policy::leave(invariant.spec.remediation.mode, managed_by.is_some());
         let number = status.attempts.last().map_or(0, |attempt| attempt.number) + 1;
-        let mut actions: Vec<ActionRecord> = change.edits.iter().zip(&objects).map(|(e, o)| action(e, o)).collect();
-        if leave != Leave::ProposeOnly {
-            for (index, (edit, action)) in change.edits.iter().zip(&mut actions).enumerate() {
-                let saved = self.context.executor.save_pre_image(&observed.ticket, number, index, edit).await?;
+        let hash = proposal_hash(&planned);
+        let mut actions = Vec::with_capacity(planned.len());
+        for (index, planned) in planned.iter().enumerate() {
+            let mut action = planned.record.clone();
+            if leave != Leave::ProposeOnly {
+                let saved = self.context.executor.save_pre_image(&observed.ticket, number, index, planned).await?;
                 action.revision = Some(saved);
             }
+            actions.push(action);
         }
-        let proposal = self.proposal(invariant, change, actions, leave);
+        let proposal = self.proposal(invariant, change, hash, actions, leave);
         let message = message(leave, managed_by, &proposal, &change.diagnosis.root_cause);
         let entry = (leave != Leave::Granted).then(|| proposed_entry(&proposal, leave));
         let attempt = (leave == Leave::Granted).then(|| self.attempt(invariant, &proposal, planner, number));
@@ -65,7 +57,38 @@ impl Incident<'_> {
             }
         })
         .await?;
-        Ok(Vec::new())
+        Ok(None)
+    }
+
+    /// Makes the changes exact, as far as the `allow` list permits all of them; else says why not.
+    async fn plan(
+        &self,
+        invariant: &Invariant,
+        status: &TicketStatus,
+        changes: &[ProposedChange],
+    ) -> Result<Result<Vec<Planned>, Vec<Refusal>>, IncidentError> {
+        let allow = &invariant.spec.remediation.allow;
+        let mut refusals: Vec<Refusal> = changes.iter().filter_map(|it| policy::judge(allow, it).err()).collect();
+        let mut planned: Vec<Planned> = Vec::new();
+        if refusals.is_empty() {
+            for change in changes {
+                match self.context.executor.plan(&self.key.namespace, allow, change).await {
+                    Ok(exact) => planned.extend(exact),
+                    Err(Ok(refusal)) => refusals.push(refusal),
+                    Err(Err(error)) => return Err(error.into()),
+                }
+            }
+            // A restart that an edit needs may have been asked for too.
+            planned.dedup_by(|one, other| {
+                one.record.action == Action::Restart && one.record.object == other.record.object
+            });
+            refusals.extend(clash(&planned));
+        }
+        if refusals.is_empty() && status.declined_hashes.contains(&proposal_hash(&planned)) {
+            let message = "a person said no to this very change, or did not answer".to_owned();
+            refusals.push(Refusal { code: "DeclinedBefore", message });
+        }
+        Ok(if refusals.is_empty() { Ok(planned) } else { Err(refusals) })
     }
 
     async fn refuse(
@@ -74,14 +97,14 @@ impl Incident<'_> {
         change: &Change,
         planner: PlannerName,
         refusals: Vec<Refusal>,
-    ) -> Result<Vec<Refusal>, IncidentError> {
+    ) -> Result<Option<Vec<Refusal>>, IncidentError> {
         let status = observed.ticket.status.clone().unwrap_or_default();
         let event = Event::PolicyRefused { refusals: status.refusals.saturating_add(1) };
         let reasons = refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         let entry = Entry {
             summary: change.why.clone(),
-            tool: "edit_config",
-            input: Map::new(),
+            tool: change.changes.first().map_or("edit_config", ProposedChange::tool).to_owned(),
+            input: change.changes.iter().map(ProposedChange::shown).collect(),
             outcome: format!("refused: {reasons}"),
             took: Duration::ZERO,
         };
@@ -94,12 +117,18 @@ impl Incident<'_> {
             }
         })
         .await?;
-        Ok(if gives_up { Vec::new() } else { refusals })
+        Ok((!gives_up).then_some(refusals))
     }
 
-    fn proposal(&self, invariant: &Invariant, change: &Change, actions: Vec<ActionRecord>, leave: Leave) -> Proposal {
+    fn proposal(
+        &self,
+        invariant: &Invariant,
+        change: &Change,
+        hash: String,
+        actions: Vec<ActionRecord>,
+        leave: Leave,
+    ) -> Proposal {
         let now = Timestamp::now();
-        let hash = proposal_hash(&change.edits);
         let awaits = leave == Leave::NeedsApproval;
         Proposal {
             why: redact::line(&change.why, 1024),
@@ -140,43 +169,16 @@ impl Incident<'_> {
     }
 }
 
-fn text<'a>(object: &'a ConfigMap, key: &str) -> Option<&'a String> {
-    object.data.as_ref()?.get(key)
-}
-
-fn stale(edit: &Edit) -> Refusal {
-    Refusal {
-        code: "Stale",
-        message: format!("{} of ConfigMap {} is not what the change was planned on", edit.key, edit.name),
-    }
-}
-
-fn refusals(invariant: &Invariant, status: &TicketStatus, edits: &[Edit]) -> Vec<Refusal> {
-    let allow = &invariant.spec.remediation.allow;
-    let mut refusals: Vec<Refusal> = edits.iter().filter_map(|edit| policy::judge(allow, edit).err()).collect();
-    if status.declined_hashes.contains(&proposal_hash(edits)) {
-        let message = "a person said no to this very change, or did not answer".to_owned();
-        refusals.push(Refusal { code: "DeclinedBefore", message });
-    }
-    refusals
-}
-
-fn action(edit: &Edit, object: &ConfigMap) -> ActionRecord {
-    ActionRecord {
-        object: ObjectReference {
-            kind: "ConfigMap".to_owned(),
-            name: edit.name.clone(),
-            uid: object.uid().unwrap_or_default(),
-        },
-        key: edit.key.clone(),
-        resource_version: object.resource_version().unwrap_or_default(),
-        diff: redact::block(&document::unified_diff(&edit.before, &edit.after), 4096),
-        changes: redact::changes(&edit.before, &edit.after),
-        before_digest: document::digest(&edit.before),
-        after_digest: document::digest(&edit.after),
-        revision: None,
-        written_resource_version: None,
-    }
+/// Each object is written once in an attempt: what happened to it is told by its one mark.
+fn clash(planned: &[Planned]) -> Option<Refusal> {
+    let twice = planned
+        .iter()
+        .enumerate()
+        .find(|(at, it)| planned[..*at].iter().any(|other| other.record.object == it.record.object));
+    twice.map(|(_, it)| Refusal {
+        code: "OneChangePerObject",
+        message: format!("{} {} would be changed twice in one attempt", it.record.object.kind, it.record.object.name),
+    })
 }
 
 fn message(leave: Leave, managed_by: Option<&str>, proposal: &Proposal, cause: &str) -> String {
@@ -194,22 +196,34 @@ fn message(leave: Leave, managed_by: Option<&str>, proposal: &Proposal, cause: &
 }
 
 fn proposed_entry(proposal: &Proposal, leave: Leave) -> Entry {
-    let edits: Vec<_> = proposal
-        .actions
-        .iter()
-        .map(|it| json!({ "name": it.object.name, "key": it.key, "changes": it.changes }))
-        .collect();
     let outcome = match leave {
         Leave::NeedsApproval => "proposed; a person must approve it",
         Leave::ProposeOnly | Leave::Granted => "proposed; not made",
     };
     Entry {
         summary: proposal.why.clone(),
-        tool: "edit_config",
-        input: Map::from_iter([("edits".to_owned(), json!(edits))]),
+        tool: tool(&proposal.actions).to_owned(),
+        input: input(&proposal.actions),
         outcome: outcome.to_owned(),
         took: Duration::ZERO,
     }
+}
+
+/// The tool that stands for an attempt in the journal.
+pub(super) fn tool(actions: &[ActionRecord]) -> &'static str {
+    match actions.first().map(|it| it.action) {
+        Some(Action::EditConfig) | None => "edit_config",
+        Some(Action::Restart) => "restart_workload",
+        Some(Action::Rollback) => "rollback_workload",
+        Some(Action::Scale) => "scale_workload",
+    }
+}
+
+/// What an attempt does, as the journal shows it.
+pub(super) fn input(actions: &[ActionRecord]) -> Map<String, Value> {
+    let changes: Vec<Value> =
+        actions.iter().map(|it| json!({ "name": it.object.name, "key": it.key, "changes": it.changes })).collect();
+    Map::from_iter([("edits".to_owned(), json!(changes))])
 }
 
 fn approve_command(namespace: &str, ticket: &str, hash: &str) -> String {

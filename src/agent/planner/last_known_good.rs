@@ -7,8 +7,10 @@ mod judge;
 
 use super::{Briefing, Change, Move, Planner, Reply, Session};
 use crate::agent::baseline::KnownGood;
+use crate::agent::change::ProposedChange;
 use crate::agent::policy::{Edit, config_entries};
-use crate::agent::tools::{Call, Reading};
+use crate::agent::spending::Purse;
+use crate::agent::tools::{Call, HttpGet, ReadConfig, ReadLastKnownGood, Reading};
 use crate::crd::{Confidence, ConfigMapKey, Diagnosis, Outcome, PlannerName};
 use crate::history::Revision;
 use crate::probe::Query;
@@ -28,9 +30,8 @@ impl Planner for LastKnownGood {
         PlannerName::LastKnownGood
     }
 
-    fn start(&self, briefing: Briefing) -> Box<dyn Session> {
-        let entries = config_entries(&briefing.invariant.spec.remediation.allow).cloned().collect();
-        Box::new(Investigation { briefing, entries, stage: Stage::Endpoint, answer: String::new(), read: Vec::new() })
+    fn start(&self, briefing: Briefing, _purse: Purse) -> Box<dyn Session> {
+        Box::new(Investigation::begin(briefing))
     }
 }
 
@@ -66,11 +67,16 @@ impl Session for Investigation {
 }
 
 impl Investigation {
+    fn begin(briefing: Briefing) -> Self {
+        let entries = config_entries(&briefing.invariant.spec.remediation.allow).cloned().collect();
+        Self { briefing, entries, stage: Stage::Endpoint, answer: String::new(), read: Vec::new() }
+    }
+
     fn next_move(&mut self, reply: Reply) -> Move {
         match (self.stage, reply) {
             (Stage::Endpoint, Reply::Begin) => {
                 self.stage = Stage::Configuration;
-                Move::Read(vec![Call::HttpGet { url: self.endpoint() }])
+                Move::Read(vec![Call::HttpGet(HttpGet { url: self.endpoint() })])
             }
             (Stage::Configuration, Reply::Readings(readings)) => {
                 if let Some(Reading::Http { answer }) = readings.into_iter().next() {
@@ -82,6 +88,11 @@ impl Investigation {
             (Stage::Judgement, Reply::Readings(readings)) => {
                 self.take(readings);
                 self.conclude()
+            }
+            // What was undone is not proposed again; the investigation says what is left.
+            (_, Reply::Unmade { briefing, why: _ }) => {
+                *self = Self::begin(*briefing);
+                self.next_move(Reply::Begin)
             }
             (_, Reply::Refused(refusals)) => {
                 let reasons: Vec<String> = refusals.iter().map(ToString::to_string).collect();
@@ -109,7 +120,10 @@ impl Investigation {
         }
         let calls = self.entries.iter().flat_map(|entry| {
             let (name, key) = (entry.name.clone(), entry.key.clone());
-            [Call::ReadConfig { name: name.clone(), key: key.clone() }, Call::ReadLastKnownGood { name, key }]
+            [
+                Call::ReadConfig(ReadConfig { name: name.clone(), key: key.clone() }),
+                Call::ReadLastKnownGood(ReadLastKnownGood { name, key }),
+            ]
         });
         Move::Read(calls.collect())
     }
@@ -143,12 +157,12 @@ impl Investigation {
         if restorable.is_empty() {
             return self.explain(&judgements);
         }
-        let edits: Vec<Edit> = restorable.iter().filter_map(|it| it.edit.clone()).collect();
+        let changes = restorable.iter().filter_map(|it| it.edit.clone()).map(ProposedChange::EditConfig).collect();
         let findings: Vec<&Finding> = restorable.iter().flat_map(|it| &it.findings).collect();
         let cause = findings.iter().map(|it| it.cause()).collect::<Vec<_>>().join("; ");
         let restored = findings.iter().map(|it| it.restoration()).collect::<Vec<_>>().join(", ");
         Move::Change(Change {
-            edits,
+            changes,
             why: redact::line(&format!("Restoring {restored}"), 1024),
             diagnosis: self.diagnosis(&cause, &judgements, Confidence::High),
         })

@@ -1,6 +1,7 @@
 //! What must be up for the demo: a Kubernetes API with the definitions and the samples in it, the service, what a
 //! kubelet would do for it, and the operator. Everything that is started here is stopped here, in order.
 
+use crate::agent::Planning;
 use crate::cli::Failure;
 use crate::cli::connection::Connection;
 use crate::cli::control_plane::{progress_on_stderr, sources};
@@ -34,6 +35,8 @@ pub struct EnvironmentSettings {
     pub connection: Connection,
     /// The port of the service.
     pub port: u16,
+    /// Who plans repairs.
+    pub planning: Planning,
     /// How often statuses are refreshed although nothing changed; `None` for a quiet API.
     pub status_refresh: Option<Duration>,
 }
@@ -63,7 +66,7 @@ impl Environment {
         let (plane, client, cluster, kubeconfig) = api(&settings.connection).await?;
         install(&client, service.address().port()).await?;
         let service = serve(&client, NAMESPACE, service, directory.path()).await?;
-        let operator = operate(&client, settings.status_refresh);
+        let operator = operate(&client, settings.status_refresh, settings.planning.clone());
         Ok(Self { client, cluster, kubeconfig, operator, service, plane, _directory: directory })
     }
 
@@ -122,7 +125,7 @@ async fn install(client: &Client, port: u16) -> Result<(), Failure> {
     Ok(())
 }
 
-fn operate(client: &Client, status_refresh: Option<Duration>) -> Part {
+fn operate(client: &Client, status_refresh: Option<Duration>, planning: Planning) -> Part {
     let mut part = Part::default();
     let settings = OperatorSettings {
         namespace: Some(NAMESPACE.to_owned()),
@@ -131,6 +134,7 @@ fn operate(client: &Client, status_refresh: Option<Duration>) -> Part {
         good_after: GOOD_AFTER,
         ticket_ttl: TICKET_TTL,
         suspended: false,
+        planning,
     };
     let client = client.clone();
     part.spawn(|shutdown| async move { Ok(operator::run(client, settings, shutdown).await?) });

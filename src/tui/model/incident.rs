@@ -79,7 +79,7 @@ impl Incident {
         Self {
             key,
             invariant: plain(&ticket.spec.invariant_ref.name, 80),
-            title: plain(&ticket.spec.title, 200),
+            title: plain(status.title.as_ref().unwrap_or(&ticket.spec.title), 200),
             opened_at: ticket.spec.opening.opened_at.0,
             ended_at: status.ended_at.as_ref().map(|time| time.0),
             phase: status.phase,

@@ -102,6 +102,8 @@ fn briefing(reverted: Vec<Reverted>) -> Briefing {
         invariant: Arc::new(Invariant::new("i", serde_json::from_value(invariant).unwrap())),
         good_after: Duration::from_mins(5),
         reverted,
+        config: Vec::new(),
+        siblings: Vec::new(),
     }
 }
 

@@ -1,9 +1,9 @@
 //! The steps of a ticket: what was done, in lines that a person can follow. Pure.
 
-use super::executor::micro;
 use crate::crd::{Step, TicketStatus};
 use crate::redact;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub struct Entry {
     /// One line for people.
     pub summary: String,
     /// The tool.
-    pub tool: &'static str,
+    pub tool: String,
     /// Its input.
     pub input: Map<String, Value>,
     /// What came of it.
@@ -33,9 +33,9 @@ pub fn push(status: &mut TicketStatus, entry: Entry, now: Timestamp) {
     }
     status.steps.push(Step {
         number: status.step_count,
-        at: micro(now),
+        at: MicroTime(now),
         summary: redact::line(&entry.summary, 80),
-        tool: entry.tool.to_owned(),
+        tool: entry.tool,
         input: entry.input,
         outcome: redact::line(&entry.outcome, 512),
         duration_milliseconds: u32::try_from(entry.took.as_micros().div_ceil(1000)).unwrap_or(u32::MAX),

@@ -1,0 +1,51 @@
+//! What a planner may propose to change.
+
+use super::policy::Edit;
+use super::target::kind_name;
+use crate::crd::Workload;
+use crate::redact;
+use serde_json::{Value, json};
+
+/// One proposed change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProposedChange {
+    /// A key of a ConfigMap gets another text.
+    EditConfig(Edit),
+    /// A rolling restart of a workload.
+    Restart(Workload),
+    /// The container images of the workload's previous revision.
+    Rollback(Workload),
+    /// Another number of replicas.
+    Scale {
+        /// The workload.
+        workload: Workload,
+        /// The replicas.
+        replicas: u32,
+    },
+}
+
+impl ProposedChange {
+    /// The tool that asks for it.
+    pub fn tool(&self) -> &'static str {
+        match self {
+            Self::EditConfig(_) => "edit_config",
+            Self::Restart(_) => "restart_workload",
+            Self::Rollback(_) => "rollback_workload",
+            Self::Scale { .. } => "scale_workload",
+        }
+    }
+
+    /// The object, and what is to become of it, as the journal shows it: redacted.
+    pub fn shown(&self) -> (String, Value) {
+        let workload = |it: &Workload| format!("{} {}", kind_name(it.kind), it.name);
+        match self {
+            Self::EditConfig(edit) => {
+                let name = format!("{} of ConfigMap {}", edit.key, edit.name);
+                (redact::line(&name, 256), json!(redact::changes(&edit.before, &edit.after)))
+            }
+            Self::Restart(it) => (redact::line(&workload(it), 256), json!("restart")),
+            Self::Rollback(it) => (redact::line(&workload(it), 256), json!("rollback")),
+            Self::Scale { workload: it, replicas } => (redact::line(&workload(it), 256), json!(replicas)),
+        }
+    }
+}

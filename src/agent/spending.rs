@@ -1,0 +1,240 @@
+//! The ledger of what models cost: by ticket, and by day (UTC). It survives a restart.
+//!
+//! Touches the world in one way: a ConfigMap in the harness's own namespace. The worst case of a call is written there
+//! before the call is sent, so that a crash in between cannot lose it; what was not used is given back afterwards.
+
+use super::budget::{self, Amount, Exhausted};
+use super::executor::FIELD_MANAGER;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, PostParams};
+use kube::{Client, ResourceExt};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// The name of the ConfigMap.
+pub const LEDGER_NAME: &str = "harness-agent-spend";
+const LEDGER_KEY: &str = "ledger.json";
+
+/// Another process may write in between; so often it is tried again.
+const TRIES: usize = 5;
+/// What a ticket spent is forgotten so long after its last call.
+const KEPT: SignedDuration = SignedDuration::from_hours(24 * 8);
+/// Tickets in the ledger; the longest unused go first.
+const KEPT_TICKETS: usize = 2000;
+
+/// Why nothing may be spent now.
+#[derive(Debug, thiserror::Error)]
+pub enum SpendingError {
+    /// A limit would be exceeded.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
+    /// The ledger cannot be read or written; without it nothing is spent.
+    #[error("the ledger of spending (ConfigMap {LEDGER_NAME}) cannot be kept: {0}")]
+    KeepLedger(String),
+}
+
+/// What is in the ledger.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Ledger {
+    /// The day (UTC) that `spent` is about.
+    day: String,
+    /// What was spent on that day, open reservations included.
+    spent: Amount,
+    /// What each ticket spent, open reservations included.
+    tickets: BTreeMap<String, Account>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Account {
+    spent: Amount,
+    at: Timestamp,
+}
+
+impl Ledger {
+    /// The ledger as it counts now.
+    fn at(mut self, now: Timestamp) -> Self {
+        let today = now.strftime("%Y-%m-%d").to_string();
+        if self.day != today {
+            self.day = today;
+            self.spent = Amount::default();
+        }
+        self.tickets.retain(|_, account| now.duration_since(account.at) < KEPT);
+        while self.tickets.len() > KEPT_TICKETS {
+            let oldest = self.tickets.iter().min_by_key(|(_, account)| account.at).map(|(name, _)| name.clone());
+            oldest.and_then(|name| self.tickets.remove(&name));
+        }
+        self
+    }
+
+    fn spent_by(&self, ticket: &str) -> Amount {
+        self.tickets.get(ticket).map(|account| account.spent).unwrap_or_default()
+    }
+
+    fn add(&mut self, ticket: &str, amount: Amount, now: Timestamp) {
+        self.spent = self.spent.plus(amount);
+        let spent = self.spent_by(ticket).plus(amount);
+        self.tickets.insert(ticket.to_owned(), Account { spent, at: now });
+    }
+
+    fn give_back(&mut self, ticket: &str, amount: Amount, day: &str) {
+        // What was reserved yesterday is not owed by today.
+        if self.day == day {
+            self.spent = self.spent.minus(amount);
+        }
+        if let Some(account) = self.tickets.get_mut(ticket) {
+            account.spent = account.spent.minus(amount);
+        }
+    }
+}
+
+/// The ledger. Cheap to clone; clones share all.
+#[derive(Clone)]
+pub struct Spending {
+    api: Api<ConfigMap>,
+    day_limit: Amount,
+    /// One writer at a time in this process.
+    turn: Arc<Mutex<()>>,
+}
+
+impl Spending {
+    /// The ledger in the harness's own namespace.
+    pub fn new(client: Client, namespace: &str, day_limit: Amount) -> Self {
+        Self { api: Api::namespaced(client, namespace), day_limit, turn: Arc::default() }
+    }
+
+    /// What one ticket can spend from. A person's `retry` opens a new purse.
+    pub fn purse(&self, ticket: String, limit: Amount) -> Purse {
+        Purse { spending: self.clone(), ticket, limit }
+    }
+
+    async fn change<T>(
+        &self,
+        mut edit: impl FnMut(&mut Ledger) -> Result<T, SpendingError>,
+    ) -> Result<T, SpendingError> {
+        let _turn = self.turn.lock().await;
+        let failed = |error: kube::Error| SpendingError::KeepLedger(error.to_string());
+        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        for _ in 0..TRIES {
+            let found = self.api.get_opt(LEDGER_NAME).await.map_err(failed)?;
+            let mut ledger = read(found.as_ref())?.at(Timestamp::now());
+            let result = edit(&mut ledger)?;
+            let text = serde_json::to_string(&ledger).map_err(|error| SpendingError::KeepLedger(error.to_string()))?;
+            let object = ConfigMap {
+                metadata: ObjectMeta {
+                    name: Some(LEDGER_NAME.to_owned()),
+                    resource_version: found.as_ref().and_then(ResourceExt::resource_version),
+                    ..ObjectMeta::default()
+                },
+                data: Some(BTreeMap::from([(LEDGER_KEY.to_owned(), text)])),
+                ..ConfigMap::default()
+            };
+            let written = match found {
+                Some(_) => self.api.replace(LEDGER_NAME, &parameters, &object).await,
+                None => self.api.create(&parameters, &object).await,
+            };
+            match written {
+                Ok(_) => return Ok(result),
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Err(SpendingError::KeepLedger("others write to it all the time".to_owned()))
+    }
+}
+
+fn read(found: Option<&ConfigMap>) -> Result<Ledger, SpendingError> {
+    let text = found.and_then(|object| object.data.as_ref()?.get(LEDGER_KEY));
+    text.map_or(Ok(Ledger::default()), |text| {
+        serde_json::from_str(text).map_err(|error| {
+            SpendingError::KeepLedger(format!("its key {LEDGER_KEY} is not understood ({error}); delete the ConfigMap"))
+        })
+    })
+}
+
+/// What one ticket can spend from.
+#[derive(Clone)]
+pub struct Purse {
+    spending: Spending,
+    ticket: String,
+    limit: Amount,
+}
+
+/// Money and tokens that are set aside for one call.
+#[derive(Debug)]
+#[must_use = "what a call did not use is to be given back"]
+pub struct Reservation {
+    amount: Amount,
+    day: String,
+}
+
+impl Purse {
+    /// Sets the worst case of a call aside, before it is sent.
+    pub async fn reserve(&self, worst: Amount) -> Result<Reservation, SpendingError> {
+        let day_limit = self.spending.day_limit;
+        self.spending
+            .change(|ledger| {
+                budget::admit((self.limit, ledger.spent_by(&self.ticket)), (day_limit, ledger.spent), worst)?;
+                ledger.add(&self.ticket, worst, Timestamp::now());
+                Ok(Reservation { amount: worst, day: ledger.day.clone() })
+            })
+            .await
+    }
+
+    /// Gives back what the call did not use. If that fails, the ledger says too much rather than too little.
+    pub async fn settle(&self, reservation: Reservation, used: Amount) {
+        let unused = reservation.amount.minus(used);
+        let settled = self
+            .spending
+            .change(|ledger| {
+                ledger.give_back(&self.ticket, unused, &reservation.day);
+                Ok(())
+            })
+            .await;
+        if let Err(error) = settled {
+            tracing::warn!(ticket = self.ticket, %error, "a reservation stays in the ledger");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn amount(tokens: u64) -> Amount {
+        Amount { tokens, nanodollars: tokens }
+    }
+
+    #[test]
+    fn a_new_day_begins_with_nothing_spent_and_tickets_keep_their_accounts() {
+        let mut ledger = Ledger::default().at(at("2026-11-23T23:59:00Z"));
+        ledger.add("a/x-1", amount(5), at("2026-11-23T23:59:00Z"));
+        let ledger = ledger.at(at("2026-11-24T00:01:00Z"));
+        assert_eq!((ledger.spent, ledger.spent_by("a/x-1")), (amount(0), amount(5)));
+    }
+
+    #[test]
+    fn what_was_reserved_yesterday_is_not_given_back_to_today() {
+        let mut ledger = Ledger::default().at(at("2026-11-23T23:59:00Z"));
+        ledger.add("a/x-1", amount(5), at("2026-11-23T23:59:00Z"));
+        let mut ledger = ledger.at(at("2026-11-24T00:01:00Z"));
+        ledger.add("a/x-1", amount(2), at("2026-11-24T00:01:00Z"));
+        ledger.give_back("a/x-1", amount(4), "2026-11-23");
+        assert_eq!((ledger.spent, ledger.spent_by("a/x-1")), (amount(2), amount(3)));
+    }
+
+    #[test]
+    fn an_account_is_forgotten_a_week_after_its_last_call() {
+        let mut ledger = Ledger::default().at(at("2026-11-01T00:00:00Z"));
+        ledger.add("a/x-1", amount(5), at("2026-11-01T00:00:00Z"));
+        assert_eq!(ledger.at(at("2026-11-10T00:00:00Z")).tickets.len(), 0);
+    }
+}
