@@ -73,6 +73,8 @@ pub struct Settings {
     pub suspended: bool,
     /// Who plans repairs.
     pub planning: Planning,
+    /// The harness's own namespace: there it keeps what concerns no single ticket.
+    pub home: String,
 }
 
 /// Who plans repairs, in this order.
@@ -184,7 +186,7 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
         tools: Tools::new(client.clone(), history.clone(), Arc::clone(&prober), source),
         prober,
         planners,
-        spending: Spending::new(client.clone(), client.default_namespace(), day_limit),
+        spending: Spending::new(client.clone(), &settings.home, day_limit),
         scribe,
         claims: Claims::default(),
         board: Board::default(),

@@ -25,6 +25,8 @@ pub struct OperatorSettings {
     pub suspended: bool,
     /// Who plans repairs.
     pub planning: Planning,
+    /// The harness's own namespace: there it keeps what concerns no single ticket.
+    pub home: String,
 }
 
 /// Which halves of the operator run in this process.
@@ -77,6 +79,7 @@ pub async fn run_halves(
         good_after: settings.good_after,
         suspended: settings.suspended,
         planning: settings.planning,
+        home: settings.home,
     };
     // Tasks of their own, so that a long step of one does not delay the other.
     let mut tasks: JoinSet<Result<(), OperatorError>> = JoinSet::new();

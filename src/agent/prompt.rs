@@ -88,7 +88,7 @@ fn samples(briefing: &Briefing) -> Option<String> {
 /// The list as its author wrote it.
 fn allowed(invariant: &Invariant) -> Option<String> {
     let remediation = &invariant.spec.remediation;
-    let list = serde_yaml::to_string(&remediation.allow).unwrap_or_default();
+    let list = serde_yaml::to_string(&serde_json::json!(remediation.allow)).unwrap_or_default();
     Some(format!("# What a repair may touch (mode {:?})\n{}", remediation.mode, list.trim_end()))
 }
 

@@ -13,14 +13,16 @@ use kube::{Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Mutex;
 
 /// The name of the ConfigMap.
 pub const LEDGER_NAME: &str = "harness-agent-spend";
 const LEDGER_KEY: &str = "ledger.json";
 
-/// Another process may write in between; so often it is tried again.
-const TRIES: usize = 5;
+/// Another process may write in between, or an answer be lost; so often it is tried.
+const TRIES: usize = 6;
+const PAUSE: Duration = Duration::from_millis(100);
 /// What a ticket spent is forgotten so long after its last call.
 const KEPT: SignedDuration = SignedDuration::from_hours(24 * 8);
 /// Tickets in the ledger; the longest unused go first.
@@ -117,33 +119,50 @@ impl Spending {
         mut edit: impl FnMut(&mut Ledger) -> Result<T, SpendingError>,
     ) -> Result<T, SpendingError> {
         let _turn = self.turn.lock().await;
-        let failed = |error: kube::Error| SpendingError::KeepLedger(error.to_string());
-        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let mut last = None;
         for _ in 0..TRIES {
-            let found = self.api.get_opt(LEDGER_NAME).await.map_err(failed)?;
-            let mut ledger = read(found.as_ref())?.at(Timestamp::now());
-            let result = edit(&mut ledger)?;
-            let text = serde_json::to_string(&ledger).map_err(|error| SpendingError::KeepLedger(error.to_string()))?;
-            let object = ConfigMap {
-                metadata: ObjectMeta {
-                    name: Some(LEDGER_NAME.to_owned()),
-                    resource_version: found.as_ref().and_then(ResourceExt::resource_version),
-                    ..ObjectMeta::default()
-                },
-                data: Some(BTreeMap::from([(LEDGER_KEY.to_owned(), text)])),
-                ..ConfigMap::default()
-            };
-            let written = match found {
-                Some(_) => self.api.replace(LEDGER_NAME, &parameters, &object).await,
-                None => self.api.create(&parameters, &object).await,
-            };
-            match written {
-                Ok(_) => return Ok(result),
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(error) => return Err(failed(error)),
+            if last.is_some() {
+                tokio::time::sleep(PAUSE).await;
+            }
+            // A write whose answer was lost may count twice: then the ledger says too much rather than too little.
+            match self.change_once(&mut edit).await {
+                Ok(result) => return result,
+                Err(error) => last = Some(error),
             }
         }
-        Err(SpendingError::KeepLedger("others write to it all the time".to_owned()))
+        let why = last.map_or_else(String::new, |error| error.to_string());
+        Err(SpendingError::KeepLedger(why))
+    }
+
+    async fn change_once<T>(
+        &self,
+        edit: &mut impl FnMut(&mut Ledger) -> Result<T, SpendingError>,
+    ) -> Result<Result<T, SpendingError>, kube::Error> {
+        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let found = self.api.get_opt(LEDGER_NAME).await?;
+        let mut ledger = match read(found.as_ref()) {
+            Ok(ledger) => ledger.at(Timestamp::now()),
+            Err(error) => return Ok(Err(error)),
+        };
+        let result = match edit(&mut ledger) {
+            Ok(result) => result,
+            Err(error) => return Ok(Err(error)),
+        };
+        let text = serde_json::to_string(&ledger).map_err(kube::Error::SerdeError)?;
+        let object = ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(LEDGER_NAME.to_owned()),
+                resource_version: found.as_ref().and_then(ResourceExt::resource_version),
+                ..ObjectMeta::default()
+            },
+            data: Some(BTreeMap::from([(LEDGER_KEY.to_owned(), text)])),
+            ..ConfigMap::default()
+        };
+        match found {
+            Some(_) => self.api.replace(LEDGER_NAME, &parameters, &object).await?,
+            None => self.api.create(&parameters, &object).await?,
+        };
+        Ok(Ok(result))
     }
 }
 

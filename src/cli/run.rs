@@ -93,6 +93,8 @@ async fn operate(arguments: Arguments, halves: Halves, service_port: Option<u16>
         ticket_ttl: arguments.ticket_ttl.into(),
         suspended: arguments.suspended,
         // The monitor asks no model.
+        // In a pod, the pod's; else that of the kubeconfig's context.
+        home: client.default_namespace().to_owned(),
         planning: if halves == Halves::Monitor { Planning::default() } else { arguments.planning.planning()? },
     };
     let service = match service_port {

@@ -2,7 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be prepared has failed")]
 
 mod client;
+mod conversation;
 mod flow;
+mod hostile;
+mod restart;
+mod spending;
 
 use crate::double::{Brain, Double, KEY};
 use crate::repair::stage::Stage;
@@ -45,10 +49,10 @@ pub(crate) fn status(ticket: &Ticket) -> &TicketStatus {
 }
 
 /// A stage whose service is watched and was seen to hold, with Claude at work.
-pub(crate) async fn staged(name: &str, brain: impl Brain, remediation: &Value) -> (Stage, Double, Operating) {
+pub(crate) async fn staged(name: &str, brain: impl Brain, remediation: Value) -> (Stage, Double, Operating) {
     let double = Double::start(brain).await;
     let stage = Stage::new(name).await;
-    stage.watch_service(remediation).await;
+    stage.watch_service(&remediation).await;
     let operator =
         stage.operate_with(stage.client.clone(), Halves::Both, |settings| settings.planning = planning(&double));
     stage.holding("healthy").await;

@@ -83,6 +83,7 @@ impl Stage {
             good_after: Duration::from_secs(1),
             ticket_ttl: Duration::from_hours(1),
             suspended: false,
+            home: self.namespace.clone(),
             planning: Planning { model: None, last_known_good: true },
         }
     }

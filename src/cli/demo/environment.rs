@@ -135,6 +135,7 @@ fn operate(client: &Client, status_refresh: Option<Duration>, planning: Planning
         ticket_ttl: TICKET_TTL,
         suspended: false,
         planning,
+        home: NAMESPACE.to_owned(),
     };
     let client = client.clone();
     part.spawn(|shutdown| async move { Ok(operator::run(client, settings, shutdown).await?) });

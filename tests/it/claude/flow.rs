@@ -7,7 +7,7 @@ use harness::crd::{AttemptResult, Outcome, Phase, PlannerName};
 
 #[tokio::test]
 async fn a_latency_breach_is_repaired_in_numbered_steps_with_one_line_each() {
-    let (stage, double, _operator) = staged("claude-slow", Operator, &nothing_more()).await;
+    let (stage, double, _operator) = staged("claude-slow", Operator, nothing_more()).await;
     stage.write_config(SLOW).await;
     let ticket = stage.wait_for_phase("latency-1", Phase::Resolved).await;
     let status = status(&ticket);
@@ -35,7 +35,7 @@ async fn a_latency_breach_is_repaired_in_numbered_steps_with_one_line_each() {
 
 #[tokio::test]
 async fn a_dead_service_is_repaired_too() {
-    let (stage, double, _operator) = staged("claude-dead", Operator, &nothing_more()).await;
+    let (stage, double, _operator) = staged("claude-dead", Operator, nothing_more()).await;
     stage.write_config(DEAD).await;
     let ticket = stage.wait_for_phase("healthy-1", Phase::Resolved).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::Repaired));

@@ -6,8 +6,9 @@ use super::{DEAD, status};
 use crate::stage::PATIENCE;
 use crate::support::eventually;
 use futures::FutureExt;
+use harness::agent::Planning;
 use harness::crd::{AttemptResult, Outcome, Phase};
-use harness::operator::Halves;
+use harness::operator::{Halves, OperatorSettings};
 use http::Method;
 use kube::Client;
 use kube::client::Body;
@@ -18,7 +19,7 @@ use tokio::sync::Notify;
 
 /// How a write goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     /// It is done; no answer arrives, and nothing more is sent.
     ProcessDies,
     /// It is done; the connection is cut before the answer.
@@ -69,22 +70,26 @@ fn conflict() -> http::Response<Body> {
 }
 
 /// Lets the `fatal`-th write of a half go wrong; false if the incident ended before that.
-async fn survives(halves: Halves, fault: Fault, fatal: usize) -> bool {
+async fn survives(halves: Halves, fault: Fault, fatal: usize, planning: &Planning) -> bool {
     let stage = Stage::new("crash").await;
+    let plan = |settings: &mut OperatorSettings| settings.planning = planning.clone();
     stage.watch("healthy", "", "== 200", &json!({})).await;
     let (monitor, agent) = (Halves::Monitor, Halves::Agent);
-    let first_monitor = stage.operate_with(stage.client.clone(), monitor, |_| ());
-    let first_agent = stage.operate_with(stage.client.clone(), agent, |_| ());
-    stage.learned().await;
+    let first_monitor = stage.operate_with(stage.client.clone(), monitor, plan);
+    let first_agent = stage.operate_with(stage.client.clone(), agent, plan);
+    stage.holding("healthy").await;
+    if planning.last_known_good {
+        stage.learned().await;
+    }
     let struck = Arc::new(Notify::new());
     let faulty = faulty_client(stage.client.clone(), fault, fatal, Arc::clone(&struck));
     // Only the half in question is replaced by one whose write will go wrong.
     let (_other, victim) = if halves == Halves::Agent {
         first_agent.stop().await;
-        (first_monitor, stage.operate_with(faulty, agent, |_| ()))
+        (first_monitor, stage.operate_with(faulty, agent, plan))
     } else {
         first_monitor.stop().await;
-        (first_agent, stage.operate_with(faulty, monitor, |_| ()))
+        (first_agent, stage.operate_with(faulty, monitor, plan))
     };
     stage.write_config(DEAD).await;
     let went_wrong = tokio::select! {
@@ -94,7 +99,7 @@ async fn survives(halves: Halves, fault: Fault, fatal: usize) -> bool {
     // A process that is alive goes on by itself; a dead one has a successor.
     let _at_work = if fault == Fault::ProcessDies {
         drop(victim);
-        stage.operate_with(stage.client.clone(), halves, |_| ())
+        stage.operate_with(stage.client.clone(), halves, plan)
     } else {
         victim
     };
@@ -115,11 +120,12 @@ async fn survives(halves: Halves, fault: Fault, fatal: usize) -> bool {
     went_wrong
 }
 
-async fn survives_each_write(halves: Halves, fault: Fault) {
+/// Lets each write in turn go wrong.
+pub(crate) async fn survives_each_write(halves: Halves, fault: Fault, planning: &Planning) {
     let mut fatal = 1;
     // Four at a time; the last round is the one in which the incident ended before the fault.
     loop {
-        let round = (fatal..fatal + 4).map(|fatal| survives(halves, fault, fatal));
+        let round = (fatal..fatal + 4).map(|fatal| survives(halves, fault, fatal, planning));
         let went_wrong = futures::future::join_all(round).await;
         assert!(fatal > 1 || went_wrong[0], "it never wrote anything");
         if went_wrong.contains(&false) {
@@ -129,32 +135,36 @@ async fn survives_each_write(halves: Halves, fault: Fault) {
     }
 }
 
+fn last_known_good() -> Planning {
+    Planning { model: None, last_known_good: true }
+}
+
 #[tokio::test]
 async fn an_agent_that_dies_after_any_of_its_writes_is_succeeded_to_the_same_end() {
-    survives_each_write(Halves::Agent, Fault::ProcessDies).await;
+    survives_each_write(Halves::Agent, Fault::ProcessDies, &last_known_good()).await;
 }
 
 #[tokio::test]
 async fn a_monitor_that_dies_after_any_of_its_writes_is_succeeded_to_the_same_end() {
-    survives_each_write(Halves::Monitor, Fault::ProcessDies).await;
+    survives_each_write(Halves::Monitor, Fault::ProcessDies, &last_known_good()).await;
 }
 
 #[tokio::test]
 async fn an_agent_whose_answer_is_lost_at_any_write_writes_nothing_twice() {
-    survives_each_write(Halves::Agent, Fault::AnswerIsLost).await;
+    survives_each_write(Halves::Agent, Fault::AnswerIsLost, &last_known_good()).await;
 }
 
 #[tokio::test]
 async fn a_monitor_whose_answer_is_lost_at_any_write_opens_one_ticket() {
-    survives_each_write(Halves::Monitor, Fault::AnswerIsLost).await;
+    survives_each_write(Halves::Monitor, Fault::AnswerIsLost, &last_known_good()).await;
 }
 
 #[tokio::test]
 async fn an_agent_that_comes_too_late_at_any_write_decides_again() {
-    survives_each_write(Halves::Agent, Fault::Conflict).await;
+    survives_each_write(Halves::Agent, Fault::Conflict, &last_known_good()).await;
 }
 
 #[tokio::test]
 async fn a_monitor_that_comes_too_late_at_any_write_decides_again() {
-    survives_each_write(Halves::Monitor, Fault::Conflict).await;
+    survives_each_write(Halves::Monitor, Fault::Conflict, &last_known_good()).await;
 }
