@@ -31,6 +31,7 @@ pub mod ledger;
 pub mod lifecycle;
 pub mod monitor;
 pub mod operator;
+pub mod outage;
 pub mod probe;
 pub mod redact;
 pub mod samples;

@@ -93,9 +93,11 @@ fn in_open(event: Event) -> Transition {
         Event::HeldUp(Holdup::WaitingForTarget) => Transition::to(Phase::Open, "WaitingForTarget", Effect::None),
         Event::HeldUp(Holdup::CoolingDown) => Transition::to(Phase::Open, "CoolingDown", Effect::None),
         Event::HeldUp(Holdup::DependencyBroken) => Transition::to(Phase::Open, "DependencyBroken", Effect::None),
+        Event::HeldUp(Holdup::Outage) => Transition::to(Phase::Open, "Outage", Effect::None),
         Event::HeldUp(Holdup::AwaitingVerdict) => Transition::to(Phase::Open, "AwaitingVerdict", Effect::None),
         Event::Suspended => Transition::to(Phase::Open, "Suspended", Effect::None),
         Event::NeverHeld => escalated(Outcome::NeverHeld),
+        Event::StandsForOutage => escalated(Outcome::Outage),
         Event::ClaimWon => Transition::to(Phase::Diagnosing, "ClaimWon", Effect::StartPlanner),
         Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
         Event::TicketDeleted => cancelled(Outcome::TicketDeleted),
@@ -152,6 +154,7 @@ fn in_diagnosing(event: Event) -> Transition {
         | Event::Described
         | Event::ReadRequested
         | Event::NeverHeld
+        | Event::StandsForOutage
         | Event::ClaimWon
         | Event::Approved
         | Event::Rejected
@@ -187,6 +190,7 @@ fn in_awaiting_approval(event: Event) -> Transition {
         Event::Suspended => Transition::to(Phase::AwaitingApproval, "Suspended", Effect::None),
         Event::HeldUp(_) => Transition::to(Phase::AwaitingApproval, "DependencyBroken", Effect::None),
         Event::NeverHeld
+        | Event::StandsForOutage
         | Event::ClaimWon
         | Event::ReadRequested
         | Event::PolicyRefused { .. }
@@ -233,6 +237,7 @@ fn in_repairing(event: Event) -> Transition {
         | Event::HeldUp(_)
         | Event::UntouchedFound
         | Event::NeverHeld
+        | Event::StandsForOutage
         | Event::ClaimWon
         | Event::ReadRequested
         | Event::PolicyRefused { .. }
@@ -278,6 +283,7 @@ fn in_verifying(event: Event) -> Transition {
         Event::TicketDeleted => Transition::to(Phase::RollingBack, "TicketDeleted", Effect::None),
         Event::HeldUp(_)
         | Event::NeverHeld
+        | Event::StandsForOutage
         | Event::ClaimWon
         | Event::ReadRequested
         | Event::PolicyRefused { .. }
@@ -317,6 +323,7 @@ fn in_rolling_back(event: Event) -> Transition {
         | Event::HeldUp(_)
         | Event::MarkFound
         | Event::NeverHeld
+        | Event::StandsForOutage
         | Event::ClaimWon
         | Event::ReadRequested
         | Event::PolicyRefused { .. }
@@ -351,6 +358,7 @@ fn in_escalated(event: Event) -> Transition {
         Event::TicketDeleted => cancelled(Outcome::TicketDeleted),
         Event::HeldUp(_)
         | Event::NeverHeld
+        | Event::StandsForOutage
         | Event::ClaimWon
         | Event::ReadRequested
         | Event::PolicyRefused { .. }

@@ -18,6 +18,7 @@ pub use act::FIELD_MANAGER;
 use crate::crd::{Invariant, Ticket, UNSETTLED_FINALIZER};
 use crate::history::ConfigHistory;
 use crate::lifecycle;
+use crate::outage::Outage;
 use crate::probe::{EgressPolicy, Prober, Sample};
 use crate::watch::{Change, ObjectKey, changes, scope};
 use decide::TicketAction;
@@ -103,6 +104,8 @@ struct Monitor {
     tickets: Tickets,
     tickets_synced: bool,
     settling: HashSet<ObjectKey>,
+    /// Invariants whose ticket, which is being opened, stands for their whole namespace.
+    umbrellas: HashSet<ObjectKey>,
     asking: FuturesUnordered<BoxFuture<'static, Asked>>,
     acting: FuturesUnordered<BoxFuture<'static, Acted>>,
 }
@@ -120,6 +123,7 @@ impl Monitor {
             tickets: Tickets::default(),
             tickets_synced: false,
             settling: HashSet::new(),
+            umbrellas: HashSet::new(),
             asking: FuturesUnordered::new(),
             acting: FuturesUnordered::new(),
         }
@@ -293,14 +297,22 @@ impl Monitor {
             return;
         }
         let ticket = watched.invariant.uid().and_then(|uid| self.tickets.open_of(&uid)).cloned();
-        watched.prepare(&broken, ticket.as_deref(), now);
+        let may_open = ticket.is_none() && watched.has_crossed();
+        let outage = if may_open { self.outage(&key.namespace) } else { None };
+        let umbrella = outage.and_then(|_| self.umbrella(&key.namespace));
+        let Some(watched) = self.watched.get_mut(key) else { return };
+        watched.prepare(!broken.is_empty() || umbrella.is_some(), ticket.as_deref(), now);
         let guards_hold = self.guards_hold(key, ticket.as_deref());
         let Some(watched) = self.watched.get_mut(key) else { return };
-        let decision = decide::decide(&watched.input(&broken, ticket.as_deref(), guards_hold), now);
+        let decision =
+            decide::decide(&watched.input(&broken, umbrella.as_deref(), ticket.as_deref(), guards_hold), now);
         let write = match decision.ticket {
             TicketAction::Open => {
                 let number = self.tickets.next_number(&watched.invariant.uid().unwrap_or_default());
-                open(self.client.clone(), self.history.clone(), key.clone(), watched, number)
+                if outage.is_some() {
+                    self.umbrellas.insert(key.clone());
+                }
+                open(self.client.clone(), self.history.clone(), key.clone(), watched, number, outage)
             }
             TicketAction::Resolve => match ticket {
                 Some(ticket) => resolve(self.client.clone(), key.clone(), watched, ticket),
@@ -315,6 +327,19 @@ impl Monitor {
         };
         watched.acting = true;
         self.acting.push(write);
+    }
+
+    /// Whether so much of a namespace is broken that the cause lies elsewhere.
+    fn outage(&self, namespace: &str) -> Option<Outage> {
+        let asked = || self.watched.iter().filter(|(key, it)| key.namespace == namespace && it.is_asked());
+        Outage::of(asked().filter(|(_, it)| it.is_broken()).count(), asked().count())
+    }
+
+    /// The ticket that stands for all of a namespace, open or being opened.
+    fn umbrella(&self, namespace: &str) -> Option<String> {
+        let opening =
+            self.umbrellas.iter().find(|key| key.namespace == namespace).map(|key| format!("of {}", key.name));
+        self.tickets.umbrella(namespace).map(|ticket| ticket.name_any()).or(opening)
     }
 
     fn broken_dependencies(&self, key: &ObjectKey) -> Vec<String> {
@@ -348,6 +373,7 @@ impl Monitor {
                 key
             }
             Acted::TicketWritten(key, ticket) => {
+                self.umbrellas.remove(&key);
                 let ticket_key = ObjectKey::of(&*ticket);
                 self.tickets.put(*ticket);
                 self.settle(&ticket_key);
@@ -367,6 +393,7 @@ impl Monitor {
                 return;
             }
             Acted::Failed(key, error) => {
+                self.umbrellas.remove(&key);
                 // After a conflict the watch brings what we did not know; a lasting refusal must not be asked for again
                 // at once.
                 let pause = if error.is_conflict() { CONFLICT_PAUSE } else { RETRY };

@@ -2,8 +2,10 @@
 
 use super::baseline::config_names;
 use super::planner::{Reverted, Sibling};
-use crate::crd::{Attempt, AttemptResult, Invariant, Ticket, VerdictName, type_};
+use crate::crd::{Attempt, AttemptResult, Invariant, ObjectReference, Ticket, VerdictName, type_};
+use crate::outage::Outage;
 use crate::watch::ObjectKey;
+use jiff::Timestamp;
 use kube::ResourceExt;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,6 +40,25 @@ impl Board {
             invariant.is_some_and(|it| holding(it) == Some("False"))
         };
         names.filter(is_broken).map(str::to_owned).collect()
+    }
+
+    /// Whether so much of a namespace is broken, by the monitor's word, that the cause lies elsewhere.
+    pub fn outage(&self, namespace: &str) -> Option<Outage> {
+        let state = self.lock();
+        let asked = || state.invariants.iter().filter(|(key, it)| key.namespace == namespace && !it.spec.suspend);
+        let broken = asked().filter(|(_, it)| verdict(it) == Some(VerdictName::Breached)).count();
+        Outage::of(broken, asked().count())
+    }
+
+    /// How often an object was repaired since then, by any ticket of its namespace.
+    pub fn repairs_since(&self, namespace: &str, object: &ObjectReference, since: Timestamp) -> usize {
+        let state = self.lock();
+        let of_namespace = state.tickets.values().filter(|it| it.namespace().as_deref() == Some(namespace));
+        let is_repair = |attempt: &&Attempt| {
+            let written = attempt.written_at.as_ref().is_some_and(|at| at.0 >= since);
+            written && attempt.actions.iter().any(|action| action.object == *object)
+        };
+        of_namespace.flat_map(|ticket| attempts(ticket)).filter(is_repair).count()
     }
 
     /// The guards of a repair: those that hold now and must go on holding, and those that do not count.

@@ -7,6 +7,7 @@ use super::executor::TargetState;
 use crate::crd::{Approval, ApprovalDecision, Invariant, RETRY_ANNOTATION, Ticket, TicketStatus};
 use crate::crd::{Attempt, AttemptResult, Phase};
 use crate::lifecycle::{self, Event, Holdup};
+use crate::outage::{Outage, UMBRELLA_LABEL};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Observed {
 pub struct Facts {
     /// All writes to targets are stopped.
     pub suspended: bool,
+    /// So much of the namespace is broken at once that the cause lies elsewhere.
+    pub outage: Option<Outage>,
     /// Invariants that this one depends on and that are broken.
     pub broken_dependencies: Vec<String>,
     /// It waited for another ticket's repair, and by the agent's own look it holds since.
@@ -124,6 +127,16 @@ fn in_open(observed: &Observed, status: &TicketStatus, invariant: &Invariant, no
     let facts = &observed.facts;
     if facts.suspended {
         return hold(status, Event::Suspended, "writes are suspended".to_owned(), look_again(now));
+    }
+    if observed.ticket.labels().contains_key(UMBRELLA_LABEL) {
+        let why =
+            facts.outage.map_or_else(|| "much of this namespace was broken at once".to_owned(), |it| it.to_string());
+        let message =
+            format!("{why}: the cause lies elsewhere, and nothing is repaired one by one; look for what they share");
+        return Step::Happened(Event::StandsForOutage, message);
+    }
+    if let Some(outage) = facts.outage {
+        return hold(status, Event::HeldUp(Holdup::Outage), outage.to_string(), look_again(now));
     }
     let held_generation = invariant.status.as_ref().map_or(0, |status| status.held_generation);
     if held_generation < observed.ticket.spec.invariant_ref.generation {

@@ -53,6 +53,7 @@ async fn facts(
     let guards = status.attempts.last().into_iter().flat_map(|attempt| &attempt.guards).map(String::as_str);
     Ok(Facts {
         suspended: context.settings.suspended || is_suspended(context, &namespace, invariant).await?,
+        outage: context.board.outage(&namespace),
         broken_dependencies: context.board.broken(&namespace, dependencies),
         answers_well: answers_well(context, ticket, status, invariant).await,
         cooldown_until: cooldown_until(context.board.earlier_attempts(ticket).iter(), invariant),

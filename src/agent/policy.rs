@@ -5,7 +5,9 @@ use super::target::kind_name;
 use crate::crd::{Allow, ConfigMapKey, Mode, Workload};
 use crate::document;
 use crate::lifecycle::Leave;
+use crate::outage::Outage;
 use crate::redact;
+use std::fmt;
 
 /// A change of one key of one ConfigMap in the invariant's namespace, as exact texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,13 +128,39 @@ pub fn readable(allow: &[Allow], name: &str, key: &str) -> Result<(), Refusal> {
     Err(Refusal { code, message: format!("the allow list does not name key {key} of ConfigMap {name}") })
 }
 
+/// What keeps mode Auto from writing by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Brake {
+    /// Too many repairs of one object within an hour.
+    Breaker {
+        /// The object.
+        object: String,
+        /// Repairs within the last hour.
+        repairs: usize,
+    },
+    /// So much of the namespace is broken at once that the cause lies elsewhere.
+    Outage(Outage),
+}
+
+impl fmt::Display for Brake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Breaker { object, repairs } => {
+                write!(f, "the breaker is open: {object} was repaired {repairs} times within an hour")
+            }
+            Self::Outage(outage) => outage.fmt(f),
+        }
+    }
+}
+
 /// How far an allowed change may go. What a GitOps tool manages is shown to people and not written: the tool would
-/// only write it back.
-pub fn leave(mode: Mode, managed_by_gitops: bool) -> Leave {
+/// only write it back. There is no Auto without brakes.
+pub fn leave(mode: Mode, managed_by_gitops: bool, brake: Option<&Brake>) -> Leave {
     match mode {
         Mode::Observe => Leave::ProposeOnly,
         Mode::Approve | Mode::Auto if managed_by_gitops => Leave::ProposeOnly,
         Mode::Approve => Leave::NeedsApproval,
+        Mode::Auto if brake.is_some() => Leave::NeedsApproval,
         Mode::Auto => Leave::Granted,
     }
 }
@@ -235,11 +263,16 @@ mod tests {
 
     #[test]
     fn how_far_a_change_may_go() {
-        assert_eq!(leave(Mode::Observe, false), Leave::ProposeOnly);
-        assert_eq!(leave(Mode::Approve, false), Leave::NeedsApproval);
-        assert_eq!(leave(Mode::Auto, false), Leave::Granted);
+        let brake = Brake::Breaker { object: "ConfigMap a".into(), repairs: 6 };
+        for (mode, without, with) in [
+            (Mode::Observe, Leave::ProposeOnly, Leave::ProposeOnly),
+            (Mode::Approve, Leave::NeedsApproval, Leave::NeedsApproval),
+            (Mode::Auto, Leave::Granted, Leave::NeedsApproval),
+        ] {
+            assert_eq!((leave(mode, false, None), leave(mode, false, Some(&brake))), (without, with));
+        }
         for mode in [Mode::Observe, Mode::Approve, Mode::Auto] {
-            assert_eq!(leave(mode, true), Leave::ProposeOnly);
+            assert_eq!(leave(mode, true, None), Leave::ProposeOnly);
         }
     }
 

@@ -36,6 +36,8 @@ pub mod reason {
     pub const SUSPENDED: &str = "Suspended";
     /// Something that this invariant depends on is broken.
     pub const DEPENDENCY_BROKEN: &str = "DependencyBroken";
+    /// More than half of the namespace is broken at once, and one ticket stands for all of it.
+    pub const OUTAGE: &str = "Outage";
     /// Nothing that this invariant depends on is broken.
     pub const NO_DEPENDENCY_BROKEN: &str = "NoDependencyBroken";
 }

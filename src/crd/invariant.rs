@@ -183,6 +183,11 @@ pub struct Remediation {
     #[schemars(schema_with = "schema::duration")]
     #[x_kube(validation = ("duration(self) <= duration('24h')", "cooldown must be at most 24h"))]
     pub cooldown: Duration,
+    /// Repairs of one object in an hour, by all tickets of the namespace; then its breaker is open, and mode Auto asks
+    /// for approval like mode Approve. From 1 to 100; default 6.
+    #[serde(default = "six")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_repairs_per_hour: u32,
     /// What one ticket may spend.
     #[serde(default)]
     pub budget: Budget,
@@ -198,6 +203,7 @@ impl Default for Remediation {
             stabilization_window: zero_seconds(),
             max_attempts: three(),
             cooldown: five_minutes(),
+            max_repairs_per_hour: six(),
             budget: Budget::default(),
         }
     }
@@ -395,6 +401,9 @@ fn two() -> u32 {
 }
 fn three() -> u32 {
     3
+}
+fn six() -> u32 {
+    6
 }
 fn forty() -> u32 {
     40

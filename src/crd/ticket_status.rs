@@ -146,6 +146,9 @@ pub enum Outcome {
     HandedOver,
     /// Escalated: the invariant never held in its current form, so that there is no good state to return to.
     NeverHeld,
+    /// Escalated: so much of the namespace is broken at once that the cause lies elsewhere; nothing is repaired one by
+    /// one.
+    Outage,
     /// Escalated: a person said no.
     Rejected,
     /// Escalated: nobody answered in time.

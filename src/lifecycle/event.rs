@@ -17,6 +17,8 @@ pub enum Event {
     HeldUp(Holdup),
     /// Agent: the invariant never held in this generation: there is nothing to return to.
     NeverHeld,
+    /// Agent: the ticket stands for an outage of its namespace: nothing is repaired one by one.
+    StandsForOutage,
     /// Agent: the objects that a repair may write are claimed for this ticket.
     ClaimWon,
     /// Agent: the planner wants to read.
@@ -111,6 +113,8 @@ pub enum Holdup {
     CoolingDown,
     /// Something that the invariant depends on is broken.
     DependencyBroken,
+    /// So much of the namespace is broken at once that the cause lies elsewhere.
+    Outage,
     /// Another ticket's repair seems to have healed it: the monitor's next samples decide.
     AwaitingVerdict,
 }

@@ -68,6 +68,7 @@ pub(super) fn outcome_reason(outcome: Outcome) -> &'static str {
         Outcome::Proposed => "Proposed",
         Outcome::NoActionRequired => "NoActionRequired",
         Outcome::NoPlan => "NoPlan",
+        Outcome::Outage => "Outage",
         Outcome::HandedOver => "HandedOver",
         Outcome::NeverHeld => "NeverHeld",
         Outcome::Rejected => "Rejected",

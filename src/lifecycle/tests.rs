@@ -31,6 +31,8 @@ fn every_event() -> Vec<Event> {
         Event::InvariantDeleted,
         Event::TicketDeleted,
         Event::NothingNew,
+        Event::Described,
+        Event::StandsForOutage,
     ];
     for flag in [false, true] {
         for other in [false, true] {
@@ -47,8 +49,14 @@ fn every_event() -> Vec<Event> {
         events.push(Event::PreconditionFailed { conflicts: count });
     }
     events.extend(
-        [Holdup::WaitingForTarget, Holdup::CoolingDown, Holdup::DependencyBroken, Holdup::AwaitingVerdict]
-            .map(Event::HeldUp),
+        [
+            Holdup::WaitingForTarget,
+            Holdup::CoolingDown,
+            Holdup::DependencyBroken,
+            Holdup::Outage,
+            Holdup::AwaitingVerdict,
+        ]
+        .map(Event::HeldUp),
     );
     events.extend([Leave::Granted, Leave::NeedsApproval, Leave::ProposeOnly].map(Event::ChangeProposed));
     events
@@ -75,6 +83,8 @@ fn every_row_before_a_change_says_what_follows() {
         (Open, Event::HeldUp(Holdup::CoolingDown), Open, None, Effect::None),
         (Open, Event::HeldUp(Holdup::DependencyBroken), Open, None, Effect::None),
         (Open, Event::HeldUp(Holdup::AwaitingVerdict), Open, None, Effect::None),
+        (Open, Event::HeldUp(Holdup::Outage), Open, None, Effect::None),
+        (Open, Event::StandsForOutage, Escalated, Some(Outcome::Outage), Effect::ReleaseClaim),
         (Open, Event::Suspended, Open, None, Effect::None),
         (Open, Event::NeverHeld, Escalated, Some(Outcome::NeverHeld), Effect::ReleaseClaim),
         (Open, Event::ClaimWon, Diagnosing, None, Effect::StartPlanner),

@@ -10,12 +10,14 @@ use crate::crd::{
 use crate::history::ConfigHistory;
 use crate::journal::{self, Entry};
 use crate::lifecycle::{self, Effect, Event, Transition};
+use crate::outage::{Outage, UMBRELLA_LABEL};
 use crate::{document, ledger, redact};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// The monitor's field manager.
 pub const FIELD_MANAGER: &str = "harness-monitor";
@@ -87,15 +89,21 @@ pub async fn open_ticket(
     invariant: &Invariant,
     record: &Record,
     mut number: u32,
+    outage: Option<Outage>,
 ) -> Result<Ticket, ActError> {
     let failed = |source| ActError::OpenTicket { name: invariant.name_any(), source };
     let api: Api<Ticket> = Api::namespaced(client.clone(), &invariant.namespace().unwrap_or_default());
-    let spec = ticket_spec(client, history, invariant, record).await;
+    let mut spec = ticket_spec(client, history, invariant, record).await;
+    if let Some(outage) = outage {
+        spec.title = redact::line(&format!("{outage}; first seen: {}", spec.title), 256);
+    }
+    let labels = outage.map(|_| BTreeMap::from([(UMBRELLA_LABEL.to_owned(), "true".to_owned())]));
     let created = loop {
         let name = format!("{}-{number}", invariant.name_any());
         let ticket = Ticket {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
+                labels: labels.clone(),
                 finalizers: Some(vec![UNSETTLED_FINALIZER.to_owned()]),
                 ..ObjectMeta::default()
             },

@@ -29,6 +29,8 @@ pub struct Input<'a> {
     pub before: &'a InvariantStatus,
     /// Names of the invariants that it depends on and that are broken.
     pub broken_dependencies: &'a [String],
+    /// Half of its namespace is broken with it, and an open ticket stands for all of that: its name.
+    pub umbrella: Option<&'a str>,
     /// Its open ticket.
     pub ticket: Option<&'a Ticket>,
     /// Every guard of the ticket's attempt holds.
@@ -111,7 +113,7 @@ fn ticket_action(input: &Input, now: Timestamp) -> TicketAction {
     match input.ticket {
         None => {
             let crossed = input.record.breaches >= spec.failure_threshold;
-            let may_open = !spec.suspend && input.broken_dependencies.is_empty();
+            let may_open = !spec.suspend && input.broken_dependencies.is_empty() && input.umbrella.is_none();
             if crossed && may_open { TicketAction::Open } else { TicketAction::Leave }
         }
         Some(ticket) => {
@@ -173,7 +175,11 @@ fn status(input: &Input, holding: Option<bool>, now: Timestamp) -> InvariantStat
         let (value, why) = holding_condition(input, holding);
         set(type_::HOLDING, value, &why, &holding_message(input));
     }
-    if !input.invariant.spec.depends_on.is_empty() {
+    let held_back_before = input.before.conditions.iter().any(|it| it.type_ == type_::HELD_BACK);
+    if let Some(umbrella) = input.umbrella {
+        let message = format!("ticket {umbrella} stands for all that is broken in this namespace");
+        set(type_::HELD_BACK, "True", reason::OUTAGE, &message);
+    } else if !input.invariant.spec.depends_on.is_empty() || held_back_before {
         if input.broken_dependencies.is_empty() || input.record.breaches == 0 {
             set(type_::HELD_BACK, "False", reason::NO_DEPENDENCY_BROKEN, "");
         } else {

@@ -2,6 +2,7 @@
 
 use crate::crd::Ticket;
 use crate::lifecycle;
+use crate::outage::UMBRELLA_LABEL;
 use crate::watch::ObjectKey;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -50,6 +51,12 @@ impl Tickets {
     /// The open ticket of an invariant.
     pub fn open_of(&self, invariant_uid: &str) -> Option<&Arc<Ticket>> {
         self.of(invariant_uid).find(|ticket| !lifecycle::ended(ticket.phase()))
+    }
+
+    /// The open ticket that stands for all that is broken in a namespace.
+    pub fn umbrella(&self, namespace: &str) -> Option<&Arc<Ticket>> {
+        let mut open = self.by_key.values().filter(|ticket| !lifecycle::ended(ticket.phase()));
+        open.find(|it| it.namespace().as_deref() == Some(namespace) && it.labels().contains_key(UMBRELLA_LABEL))
     }
 
     /// The number of the next ticket of an invariant: one more than the highest that is known.

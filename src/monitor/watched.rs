@@ -98,17 +98,23 @@ impl Watched {
     }
 
     /// Brings the counts in line with the ticket and the dependencies before a decision.
-    pub(super) fn prepare(&mut self, broken_dependencies: &[String], ticket: Option<&Ticket>, now: Timestamp) {
+    pub(super) fn prepare(&mut self, held_back: bool, ticket: Option<&Ticket>, now: Timestamp) {
         self.record.count_for(decide::counting(ticket), now);
-        if self.was_held_back && broken_dependencies.is_empty() {
+        if self.was_held_back && !held_back {
             self.record.restart_breaches();
         }
-        self.was_held_back = !broken_dependencies.is_empty();
+        self.was_held_back = held_back;
+    }
+
+    /// A ticket would be opened if nothing held it back.
+    pub(super) fn has_crossed(&self) -> bool {
+        self.check.is_ok() && self.record.breaches >= self.invariant.spec.failure_threshold
     }
 
     pub(super) fn input<'a>(
         &'a self,
         broken_dependencies: &'a [String],
+        umbrella: Option<&'a str>,
         ticket: Option<&'a Ticket>,
         guards_hold: bool,
     ) -> Input<'a> {
@@ -118,6 +124,7 @@ impl Watched {
             record: &self.record,
             before: &self.written,
             broken_dependencies,
+            umbrella,
             ticket,
             guards_hold,
         }

@@ -4,6 +4,7 @@ use super::act::{self, ActError};
 use super::watched::Watched;
 use crate::crd::{InvariantStatus, Ticket};
 use crate::history::ConfigHistory;
+use crate::outage::Outage;
 use crate::watch::ObjectKey;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -27,10 +28,11 @@ pub(super) fn open(
     key: ObjectKey,
     watched: &Watched,
     number: u32,
+    outage: Option<Outage>,
 ) -> BoxFuture<'static, Acted> {
     let (invariant, record) = (Arc::clone(&watched.invariant), watched.record.clone());
     async move {
-        match act::open_ticket(&client, &history, &invariant, &record, number).await {
+        match act::open_ticket(&client, &history, &invariant, &record, number, outage).await {
             Ok(ticket) => Acted::TicketWritten(key, Box::new(ticket)),
             Err(error) => Acted::Failed(key, error),
         }

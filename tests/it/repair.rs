@@ -1,6 +1,7 @@
 //! Faults of a real service, repaired (or rightly not) by the real operator on a real API server.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be prepared has failed")]
 
+mod brakes;
 pub(crate) mod crash;
 pub(crate) mod stage;
 

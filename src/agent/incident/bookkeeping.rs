@@ -38,6 +38,7 @@ pub(super) fn settle(status: &mut TicketStatus, event: Event, targets: &[TargetS
         Event::Holds { .. }
         | Event::HeldUp(_)
         | Event::NeverHeld
+        | Event::StandsForOutage
         | Event::ClaimWon
         | Event::ReadRequested
         | Event::PolicyRefused { .. }

@@ -6,7 +6,7 @@ use crate::agent::change::ProposedChange;
 use crate::agent::decide::Observed;
 use crate::agent::executor::{Planned, micro, proposal_hash};
 use crate::agent::planner::Change;
-use crate::agent::policy::{self, Refusal};
+use crate::agent::policy::{self, Brake, Refusal};
 use crate::crd::{Action, ActionRecord, Attempt, AttemptResult, Invariant, PlannerName, Proposal, TicketStatus};
 use crate::journal::{self, Entry};
 use crate::lifecycle::{self, Effect, Event, Leave};
@@ -31,7 +31,8 @@ impl Incident<'_> {
             Err(refusals) => return self.refuse(observed, change, planner, refusals).await,
         };
         let managed_by = planned.iter().find_map(|it| it.managed_by);
-        let leave = policy::leave(invariant.spec.remediation.mode, managed_by.is_some());
+        let brake = self.brake(observed, invariant, &planned);
+        let leave = policy::leave(invariant.spec.remediation.mode, managed_by.is_some(), brake.as_ref());
         let number = status.attempts.last().map_or(0, |attempt| attempt.number) + 1;
         let hash = proposal_hash(&planned);
         let mut actions = Vec::with_capacity(planned.len());
@@ -44,7 +45,7 @@ impl Incident<'_> {
             actions.push(action);
         }
         let proposal = self.proposal(invariant, change, hash, actions, leave);
-        let message = message(leave, managed_by, &proposal, &change.diagnosis.root_cause);
+        let message = message(leave, managed_by, brake.as_ref(), &proposal, &change.diagnosis.root_cause);
         let entry = (leave != Leave::Granted).then(|| proposed_entry(&proposal, leave));
         let attempt = (leave == Leave::Granted).then(|| self.attempt(invariant, &proposal, planner, number));
         self.happened(observed, Event::ChangeProposed(leave), &message, |status| {
@@ -89,6 +90,20 @@ impl Incident<'_> {
             refusals.push(Refusal { code: "DeclinedBefore", message });
         }
         Ok(if refusals.is_empty() { Ok(planned) } else { Err(refusals) })
+    }
+
+    /// What keeps these changes from being made without a person.
+    fn brake(&self, observed: &Observed, invariant: &Invariant, planned: &[Planned]) -> Option<Brake> {
+        if let Some(outage) = observed.facts.outage {
+            return Some(Brake::Outage(outage));
+        }
+        let limit = usize::try_from(invariant.spec.remediation.max_repairs_per_hour).unwrap_or(usize::MAX);
+        let since = Timestamp::now().checked_sub(jiff::SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN);
+        planned.iter().find_map(|planned| {
+            let object = &planned.record.object;
+            let repairs = self.context.board.repairs_since(&self.key.namespace, object, since);
+            (repairs >= limit).then(|| Brake::Breaker { object: format!("{} {}", object.kind, object.name), repairs })
+        })
     }
 
     async fn refuse(
@@ -181,12 +196,13 @@ fn clash(planned: &[Planned]) -> Option<Refusal> {
     })
 }
 
-fn message(leave: Leave, managed_by: Option<&str>, proposal: &Proposal, cause: &str) -> String {
+fn message(leave: Leave, managed_by: Option<&str>, brake: Option<&Brake>, proposal: &Proposal, cause: &str) -> String {
+    let brake = brake.map(|brake| format!("; {brake}")).unwrap_or_default();
     match (leave, managed_by) {
         (Leave::Granted, _) => format!("{cause}; {}", proposal.why),
         (Leave::NeedsApproval, _) => {
             let command = proposal.approve_command.as_deref().unwrap_or_default();
-            format!("{cause}; a person must approve the change: {command}")
+            format!("{cause}{brake}; a person must approve the change: {command}")
         }
         (Leave::ProposeOnly, Some(tool)) => {
             format!("{cause}; the object is managed by {tool}, which would write it back: change it at its source")
