@@ -40,7 +40,8 @@ pub struct Facts {
     pub cooldown_until: Option<Timestamp>,
     /// What became of the targets of the last attempt, in the order of its actions.
     pub targets: Vec<TargetState>,
-    /// Since when the last attempt's change is, or will be, in force where it is read.
+    /// Since when the last attempt's change is, or will be, in force where it is read; `None` while a rollout is under
+    /// way.
     pub in_force_from: Option<Timestamp>,
     /// Guards of the last attempt that are broken now.
     pub regressed_guards: Vec<String>,
@@ -117,6 +118,9 @@ fn hold(status: &TicketStatus, event: Event, message: String, until: Option<Time
         Step::Wait(until)
     }
 }
+
+/// A rollout is looked at again after this.
+const ROLLOUT_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 
 /// Nothing is watched that tells when the suspension of a namespace is lifted.
 fn look_again(now: Timestamp) -> Option<Timestamp> {
@@ -242,12 +246,7 @@ fn in_verifying(observed: &Observed, status: &TicketStatus, invariant: &Invarian
         return Step::Happened(Event::VerifyTimedOut { others_wrote: true }, "the attempt is gone".to_owned());
     };
     let Some(in_force_at) = attempt.in_force_at.as_ref().map(|at| at.0) else {
-        let from = facts.in_force_from.unwrap_or(now);
-        if from <= now {
-            return Step::Happened(Event::InForce, "the change is in force".to_owned());
-        }
-        let message = format!("pods mount the changed ConfigMap; it reaches them by {from:.0}");
-        return hold(status, Event::NotInForce, message, Some(from));
+        return not_in_force(observed, status, attempt, invariant, now);
     };
     if facts.suspended {
         let message = "writes are suspended: the change is neither verified nor undone".to_owned();
@@ -273,6 +272,34 @@ fn in_verifying(observed: &Observed, status: &TicketStatus, invariant: &Invarian
     }
     let message = format!("the invariant did not hold within {}s of the change", timeout.as_secs());
     Step::Happened(Event::VerifyTimedOut { others_wrote }, message)
+}
+
+/// A change that is not in force where it is read: samples do not count yet.
+fn not_in_force(
+    observed: &Observed,
+    status: &TicketStatus,
+    attempt: &Attempt,
+    invariant: &Invariant,
+    now: Timestamp,
+) -> Step {
+    match observed.facts.in_force_from {
+        Some(from) if from <= now => Step::Happened(Event::InForce, "the change is in force".to_owned()),
+        Some(from) => {
+            let message = format!("pods mount the changed ConfigMap; it reaches them by {from:.0}");
+            hold(status, Event::NotInForce, message, Some(from))
+        }
+        None => {
+            let timeout = signed(invariant.spec.remediation.verify_timeout.into());
+            let written_at = attempt.written_at.as_ref().map_or(attempt.intended_at.0, |at| at.0);
+            if written_at.checked_add(timeout).is_ok_and(|deadline| now >= deadline) {
+                let others_wrote = observed.facts.targets.iter().any(|it| *it != TargetState::Written);
+                let message = format!("the rollout was not complete within {}s of the change", timeout.as_secs());
+                return Step::Happened(Event::VerifyTimedOut { others_wrote }, message);
+            }
+            let message = "the rollout of the change is under way".to_owned();
+            hold(status, Event::NotInForce, message, now.checked_add(ROLLOUT_PAUSE).ok())
+        }
+    }
 }
 
 fn in_rolling_back(observed: &Observed, status: &TicketStatus, max_attempts: u32, now: Timestamp) -> Step {

@@ -7,6 +7,7 @@ mod flow;
 mod hostile;
 mod restart;
 mod spending;
+mod workloads;
 
 use crate::double::{Brain, Double, KEY};
 use crate::repair::stage::Stage;

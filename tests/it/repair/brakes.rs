@@ -47,7 +47,8 @@ async fn an_outage_of_the_namespace_has_one_umbrella_ticket_and_no_repair() {
     for name in &names {
         stage
             .invariant(name, |it| {
-                let held_back = condition(it, "HeldBack").is_some_and(|it| it.status == "True" && it.reason == "Outage");
+                let held_back =
+                    condition(it, "HeldBack").is_some_and(|it| it.status == "True" && it.reason == "Outage");
                 held_back || it.status.as_ref().is_some_and(|status| status.ticket.is_some())
             })
             .await;
