@@ -170,7 +170,7 @@ fn action(edit: &Edit, object: &ConfigMap) -> ActionRecord {
         },
         key: edit.key.clone(),
         resource_version: object.resource_version().unwrap_or_default(),
-        diff: redact::block(&document::unified_diff(&edit.before, &edit.after), 4096),
+        diff: redact::diff(&edit.before, &edit.after, 4096),
         changes: redact::changes(&edit.before, &edit.after),
         before_digest: document::digest(&edit.before),
         after_digest: document::digest(&edit.after),
