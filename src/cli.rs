@@ -15,6 +15,7 @@ pub mod run;
 pub mod service;
 pub mod watch;
 
+use crate::redact;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -64,6 +65,7 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs one subcommand to its end and says how it went.
 pub fn run(cli: Cli) -> ExitCode {
+    remember_secrets();
     let result = match cli.command {
         // Before any thread exists: it replaces the process.
         Command::Tethered(arguments) => control_plane::tethered(arguments),
@@ -76,6 +78,17 @@ pub fn run(cli: Cli) -> ExitCode {
         Err(failure) => {
             eprintln!("harness: {failure}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the environment gives under the name of a secret is shown nowhere.
+fn remember_secrets() {
+    for (name, value) in std::env::vars_os() {
+        if let (Some(name), Some(value)) = (name.to_str(), value.to_str())
+            && redact::names_a_secret(name)
+        {
+            redact::remember(value);
         }
     }
 }

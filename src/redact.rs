@@ -1,42 +1,81 @@
 //! What comes from a target is untrusted and may hold secrets: before it is stored or shown, it passes through here.
+//!
+//! A secret is known by its value ([`remember`]), by its form (`formats`, `urls`), by the name before it (`assignments`
+//! with `names` and `values`), by what it says in base64 (`encoded`), or by its looks (`entropy`). Each of these gives
+//! spans of the text, in time linear in its length. When in doubt, more is hidden.
+
+mod assignments;
+mod encoded;
+mod entropy;
+mod formats;
+mod known;
+mod names;
+#[cfg(test)]
+mod tests;
+mod urls;
+mod values;
+
+pub use known::remember;
 
 use crate::crd::PathChange;
 use crate::document::{self, Difference};
+use names::Hides;
 use serde_json::Value;
+use std::ops::Range;
 
 /// What stands in for a secret. A proposed change that contains it is refused.
 pub const MARKER: &str = "«redacted»";
 
-const SECRET_NAMES: [&str; 9] = [
-    "password",
-    "passwd",
-    "secret",
-    "token",
-    "apikey",
-    "authorization",
-    "credential",
-    "privatekey",
-    "connectionstring",
-];
+/// How often a text is looked through: masking one secret may show another.
+const PASSES: usize = 8;
 
-const SECRET_PREFIXES: [&str; 10] =
-    ["sk-", "ghp_", "gho_", "ghs_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "AKIA", "eyJ"];
+/// A part of a text, in bytes.
+type Span = Range<usize>;
 
 /// One line of at most `limit` characters: control characters gone, secrets masked.
 pub fn line(text: &str, limit: usize) -> String {
-    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    cut(&mask(&plain), limit)
+    let plain = text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+    settle(plain, |masked| cut(&masked.replace('\n', " "), limit))
 }
 
 /// Text of at most `limit` characters that keeps its lines.
 pub fn block(text: &str, limit: usize) -> String {
-    let plain: String = text.chars().filter(|c| *c == '\n' || !c.is_control()).collect();
-    cut(&mask(&plain), limit)
+    let tabs = text.chars().map(|c| if c == '\t' { ' ' } else { c });
+    settle(tabs.filter(|c| *c == '\n' || !c.is_control()).collect(), |masked| cut(masked, limit))
+}
+
+/// Text of any length as it is, but for its secrets.
+pub fn text(text: &str) -> String {
+    settle(text.to_owned(), str::to_owned)
+}
+
+/// How two texts differ, as a unified diff of at most `limit` characters in which secrets are masked. They are masked
+/// before the texts are compared: a diff may show the middle of a secret without the line that names it.
+pub fn diff(before: &str, after: &str, limit: usize) -> String {
+    let whole = |text: &str| block(text, usize::MAX);
+    let diff = document::unified_diff(&whole(before), &whole(after));
+    if hidden(before) == hidden(after) {
+        return block(&diff, limit);
+    }
+    let note = format!("# values that are shown as {MARKER} differ, too\n");
+    let room = limit.saturating_sub(note.chars().count());
+    format!("{}{note}", block(&diff, room))
+}
+
+/// Whether a variable, a field or a parameter of this name holds a secret.
+pub fn names_a_secret(name: &str) -> bool {
+    names::hides(name) == Some(Hides::Everything)
 }
 
 /// A JSON value at a path, as text of at most 256 characters; masked where the path names a secret.
 pub fn value(path: &str, value: &Value) -> String {
-    if path.split('/').any(names_a_secret) {
+    let is_composed = !(value.is_number() || value.is_boolean() || value.is_null());
+    let hides = |name: &str| match names::hides(name) {
+        Some(Hides::Everything) => true,
+        Some(Hides::Composed) => is_composed,
+        Some(Hides::Assigned) | None => false,
+    };
+    if path.split('/').any(hides) {
         return MARKER.to_owned();
     }
     line(&value.to_string(), 256)
@@ -69,70 +108,53 @@ fn cut(text: &str, limit: usize) -> String {
     text.chars().take(limit.saturating_sub(1)).chain(['…']).collect()
 }
 
-fn mask(text: &str) -> String {
-    if text.contains("-----BEGIN ") {
-        return MARKER.to_owned();
-    }
-    let mut masked = String::with_capacity(text.len());
-    let mut after_secret_name = false;
-    for word in text.split_inclusive(|c: char| c.is_whitespace() || "\"'=:,;{}[]()<>&".contains(c)) {
-        let end = word.char_indices().next_back().map_or(0, |(at, _)| at);
-        let last_is_separator = word.ends_with(|c: char| c.is_whitespace() || "\"'=:,;{}[]()<>&".contains(c));
-        let (body, separator) = if last_is_separator { word.split_at(end) } else { (word, "") };
-        let is_value = !body.is_empty() && after_secret_name && !body.eq_ignore_ascii_case("bearer");
-        masked.push_str(if is_value || looks_secret(body) { MARKER } else { body });
-        masked.push_str(separator);
-        if is_value || separator == "," || separator == ";" || separator == "\n" {
-            after_secret_name = false;
+/// Masks and shapes a text until nothing changes any more: whatever comes out would come out of itself.
+fn settle(mut text: String, shape: impl Fn(&str) -> String) -> String {
+    for _ in 0..PASSES {
+        let next = shape(&mask(&text));
+        if next == text {
+            return next;
         }
-        after_secret_name |= names_a_secret(body);
+        text = next;
     }
+    // Somebody took pains to get here.
+    shape(MARKER)
+}
+
+fn mask(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    let mut at = 0;
+    for secret in secrets(text) {
+        masked.push_str(&text[at..secret.start]);
+        masked.push_str(MARKER);
+        at = secret.end;
+    }
+    masked.push_str(&text[at..]);
     masked
 }
 
-fn names_a_secret(name: &str) -> bool {
-    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
-    SECRET_NAMES.iter().any(|secret| plain.ends_with(secret))
+/// Where the secrets of a text are: in order, apart from each other.
+fn secrets(text: &str) -> Vec<Span> {
+    let mut found = Vec::new();
+    known::find(text, &mut found);
+    formats::find(text, &mut found);
+    urls::find(text, &mut found);
+    assignments::find(text, &mut found);
+    encoded::find(text, &mut found);
+    entropy::find(text, &mut found);
+    found.retain(|span| !span.is_empty());
+    found.sort_by_key(|span| span.start);
+    let mut apart: Vec<Span> = Vec::with_capacity(found.len());
+    for span in found {
+        match apart.last_mut() {
+            Some(last) if span.start <= last.end => last.end = last.end.max(span.end),
+            Some(_) | None => apart.push(span),
+        }
+    }
+    apart
 }
 
-fn looks_secret(word: &str) -> bool {
-    word.len() >= 16 && SECRET_PREFIXES.iter().any(|prefix| word.starts_with(prefix))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_value_behind_a_secret_name_is_masked() {
-        assert_eq!(
-            line(r#"{"password": "hunter2", "delay_ms": 5}"#, 256),
-            r#"{"password": "«redacted»", "delay_ms": 5}"#
-        );
-        assert_eq!(line("Authorization: Bearer abc.def", 256), "Authorization: Bearer «redacted»");
-        assert_eq!(value("/db/api_key", &json!("x")), MARKER);
-    }
-
-    #[test]
-    fn known_token_formats_are_masked_wherever_they_stand() {
-        assert_eq!(line("seen ghp_0123456789abcdef here", 256), "seen «redacted» here");
-    }
-
-    #[test]
-    fn plain_values_stay() {
-        assert_eq!(value("/delay_ms", &json!(500)), "500");
-        assert_eq!(line("status 503 after 2 ms", 256), "status 503 after 2 ms");
-    }
-
-    #[test]
-    fn control_characters_never_pass() {
-        assert_eq!(line("a\x1b[31mb\nc", 256), "a [31mb c");
-        assert_eq!(block("a\x1bb\nc", 256), "ab\nc");
-    }
-
-    #[test]
-    fn long_text_is_cut_with_a_sign() {
-        assert_eq!(line("abcdef", 4), "abc…");
-    }
+/// The secrets of a text themselves.
+fn hidden(text: &str) -> Vec<&str> {
+    secrets(text).into_iter().map(|span| &text[span]).collect()
 }

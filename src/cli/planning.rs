@@ -6,7 +6,6 @@ use crate::agent::planner::claude;
 use crate::agent::tools::SourceLocation;
 use crate::agent::{ModelSettings, Planning, scribe};
 use crate::claude::{NanoDollars, Settings};
-use crate::redact;
 
 /// Flags of every command that runs the agent.
 #[derive(Debug, Clone, clap::Args)]
@@ -56,10 +55,6 @@ impl Arguments {
                         file named .env in this directory"
                     .into(),
             );
-        }
-        if let Some(api) = &api {
-            // Whatever happens, the harness's own key stays out of tickets, events, logs and prompts.
-            //REMEMBER redact::remember(api.credentials.secret().expose());
         }
         let model = api.map(|api| ModelSettings {
             api,

@@ -1,6 +1,7 @@
 //! Claude as the planner: whole incidents against the real control plane and the double of the Messages API.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be prepared has failed")]
 
+mod canary;
 mod client;
 mod conversation;
 mod flow;

@@ -172,7 +172,7 @@ fn record(object: &DynamicObject, action: Action, key: &str, before: String, aft
         object: ObjectReference { kind, name: object.name_any(), uid: object.uid().unwrap_or_default() },
         key: key.to_owned(),
         resource_version: object.resource_version().unwrap_or_default(),
-        diff: redact::block(&document::unified_diff(&before, &after), 4096),
+        diff: redact::diff(&before, &after, 4096),
         changes: redact::changes(&before, &after),
         before_digest: document::digest(&before),
         after_digest: document::digest(&after),

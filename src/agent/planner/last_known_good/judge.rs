@@ -170,7 +170,7 @@ fn changed_after_opening(opening: Option<&ConfigEvidence>, found: &Difference, n
     let Some(path) = opening.target.paths.iter().find(|path| document::within(&found.path, path)) else { return true };
     let at_opening = opening.values.iter().find(|it| it.path == *path).map(|it| it.value.clone());
     let now = document::parse(now).ok().and_then(|now| now.pointer(path).map(|value| redact::value(path, value)));
-    let inexact = now.as_deref().is_some_and(|now| now == redact::MARKER || now.ends_with('…'));
+    let inexact = now.as_deref().is_some_and(|now| now.contains(redact::MARKER) || now.ends_with('…'));
     at_opening != now || inexact
 }
 

@@ -1,0 +1,5 @@
+//! What must go, and what must stay.
+
+mod forms;
+mod ordinary;
+mod properties;
