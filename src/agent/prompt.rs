@@ -39,21 +39,21 @@ const MESSAGE_CHARACTERS: usize = 10_000;
 /// The first message of a conversation about an incident.
 pub fn opening(briefing: &Briefing) -> String {
     let sections = [
-        incident(briefing),
+        Some(incident(briefing)),
         samples(briefing),
-        allowed(&briefing.invariant),
+        Some(allowed(&briefing.invariant)),
         configuration(briefing),
         events(briefing),
         siblings(&briefing.siblings),
         attempts(briefing),
         journal(briefing),
-        budget(&briefing.invariant),
+        Some(budget(&briefing.invariant)),
     ];
     let text = sections.into_iter().flatten().collect::<Vec<_>>().join("\n\n");
     redact::block(&text, MESSAGE_CHARACTERS)
 }
 
-fn incident(briefing: &Briefing) -> Option<String> {
+fn incident(briefing: &Briefing) -> String {
     let (ticket, invariant) = (&briefing.ticket, &briefing.invariant);
     let spec = &invariant.spec;
     let mut text = format!(
@@ -71,7 +71,7 @@ fn incident(briefing: &Briefing) -> Option<String> {
         let _ = writeln!(text, "Target: {:?} {}", target.kind, target.name);
     }
     let _ = write!(text, "Severity: {:?}\nOpened because:\n{}", spec.severity, data(&ticket.spec.opening.observed));
-    Some(text)
+    text
 }
 
 fn samples(briefing: &Briefing) -> Option<String> {
@@ -86,10 +86,10 @@ fn samples(briefing: &Briefing) -> Option<String> {
 }
 
 /// The list as its author wrote it.
-fn allowed(invariant: &Invariant) -> Option<String> {
+fn allowed(invariant: &Invariant) -> String {
     let remediation = &invariant.spec.remediation;
     let list = serde_yaml::to_string(&serde_json::json!(remediation.allow)).unwrap_or_default();
-    Some(format!("# What a repair may touch (mode {:?})\n{}", remediation.mode, list.trim_end()))
+    format!("# What a repair may touch (mode {:?})\n{}", remediation.mode, list.trim_end())
 }
 
 fn configuration(briefing: &Briefing) -> Option<String> {
@@ -184,14 +184,14 @@ fn journal(briefing: &Briefing) -> Option<String> {
     (!lines.is_empty()).then(|| format!("# Already done in this ticket\n{}", data(&lines.join("\n"))))
 }
 
-fn budget(invariant: &Invariant) -> Option<String> {
+fn budget(invariant: &Invariant) -> String {
     let remediation = &invariant.spec.remediation;
-    Some(format!(
+    format!(
         "# Limits\nAt most {} tool calls and {} attempts. Each attempt must verify within {} s.",
         remediation.budget.steps,
         remediation.max_attempts,
         std::time::Duration::from(remediation.verify_timeout).as_secs()
-    ))
+    )
 }
 
 /// Fences untrusted text.

@@ -125,7 +125,9 @@ pub fn earlier_images(present: &Value, templates: &[Value]) -> Result<Map<String
 fn without_images(template: &Value) -> Value {
     let mut template = template.clone();
     if let Some(containers) = template.pointer_mut("/spec/containers").and_then(Value::as_array_mut) {
-        containers.iter_mut().for_each(|container| container["image"] = Value::Null);
+        for container in containers {
+            container["image"] = Value::Null;
+        }
     }
     if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
         labels.shift_remove("pod-template-hash");

@@ -139,7 +139,7 @@ impl Tools {
         };
         let parsed = (Query::parse(&invariant.spec.query), Condition::parse(&invariant.spec.condition));
         let (Ok(query), Ok(condition)) = parsed else {
-            return Ok(Reading::text("not accepted", "its query or condition is not understood".to_owned()));
+            return Ok(Reading::text("not accepted", "its query or condition is not understood"));
         };
         let sample = self.prober.ask(&query, invariant.spec.timeout.into()).await;
         let judged = crate::probe::judge(&sample, &condition);

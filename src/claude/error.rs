@@ -155,7 +155,6 @@ impl ApiErrorKind {
     fn of(status: Option<u16>, type_: Option<&str>, code: Option<&str>) -> Self {
         match (code, type_, status) {
             (Some("enforced_spend_limit_reached" | "contract_spend_limit_reached"), _, _) => Self::SpendLimitReached,
-            (_, Some("invalid_request_error"), _) => Self::InvalidRequest,
             (_, Some("authentication_error"), _) | (_, None, Some(401)) => Self::Authentication,
             (_, Some("billing_error"), _) | (_, None, Some(402)) => Self::Billing,
             (_, Some("permission_error"), _) | (_, None, Some(403)) => Self::Permission,
@@ -166,7 +165,7 @@ impl ApiErrorKind {
             (_, Some("api_error"), _) | (_, None, Some(500)) => Self::Internal,
             (_, Some("timeout_error"), _) | (_, None, Some(504)) => Self::Timeout,
             (_, Some("overloaded_error"), _) | (_, None, Some(529)) => Self::Overloaded,
-            (_, None, Some(400)) => Self::InvalidRequest,
+            (_, Some("invalid_request_error"), _) | (_, None, Some(400)) => Self::InvalidRequest,
             (_, _, _) => Self::Other,
         }
     }

@@ -49,21 +49,27 @@ pub(super) fn wait(error: &ClaudeError, hints: Hints, tries: u32, chance: f64) -
 
 fn worth_a_try(error: &ClaudeError, hints: Hints) -> bool {
     match error {
-        // Waiting does not raise a limit on spending, whatever the headers say.
-        ClaudeError::Api { kind: ApiErrorKind::SpendLimitReached, .. } => false,
-        ClaudeError::Api { kind, .. } => hints.should_retry.unwrap_or_else(|| match hints.status {
-            Some(status) => matches!(status, 408 | 409 | 429) || status >= 500,
-            None => matches!(
-                kind,
-                ApiErrorKind::Overloaded | ApiErrorKind::Internal | ApiErrorKind::Timeout | ApiErrorKind::RateLimited
-            ),
-        }),
+        ClaudeError::Api { kind, .. } => match (hints.should_retry, hints.status) {
+            // Waiting does not raise a limit on spending, whatever the headers say.
+            _ if *kind == ApiErrorKind::SpendLimitReached => false,
+            (Some(said), _) => said,
+            (None, Some(status)) => matches!(status, 408 | 409 | 429) || status >= 500,
+            (None, None) => is_passing(*kind),
+        },
         // Nothing of an answer is used before all of it is there.
         ClaudeError::Connect(_) | ClaudeError::StreamBroken(_) => true,
         ClaudeError::SetUp(_) | ClaudeError::MakeRequest(_) | ClaudeError::TimedOut(_) | ClaudeError::Malformed(_) => {
             false
         }
     }
+}
+
+/// Of errors that are said in the middle of a stream.
+fn is_passing(kind: ApiErrorKind) -> bool {
+    matches!(
+        kind,
+        ApiErrorKind::Overloaded | ApiErrorKind::Internal | ApiErrorKind::Timeout | ApiErrorKind::RateLimited
+    )
 }
 
 #[cfg(test)]

@@ -107,20 +107,16 @@ struct End {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Delta {
-    TextDelta {
-        text: String,
-    },
-    ThinkingDelta {
-        thinking: String,
-    },
-    SignatureDelta {
-        signature: String,
-    },
-    InputJsonDelta {
-        partial_json: String,
-    },
+    #[serde(rename = "text_delta")]
+    Text { text: String },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: String },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: String },
+    #[serde(rename = "input_json_delta")]
+    Input { partial_json: String },
     #[serde(other)]
     Other,
 }
@@ -281,13 +277,13 @@ impl Assembly {
         let block = self.blocks.get_mut(index).filter(|block| !block.whole);
         let block = block.ok_or_else(|| malformed("a part belongs to no block"))?;
         match delta {
-            Delta::TextDelta { text } => {
+            Delta::Text { text } => {
                 progress(Progress::Text(&text));
                 block.add("text", &text);
             }
-            Delta::ThinkingDelta { thinking } => block.add("thinking", &thinking),
-            Delta::SignatureDelta { signature } => block.add("signature", &signature),
-            Delta::InputJsonDelta { partial_json } => block.add("input", &partial_json),
+            Delta::Thinking { thinking } => block.add("thinking", &thinking),
+            Delta::Signature { signature } => block.add("signature", &signature),
+            Delta::Input { partial_json } => block.add("input", &partial_json),
             Delta::Other => {}
         }
         Ok(())

@@ -124,7 +124,7 @@ impl Turn {
         });
         written.event("message_start", &json!({ "type": "message_start", "message": message }));
         for (index, part) in self.parts.iter().enumerate() {
-            self.write_part(&mut written, asked, (number, index), part);
+            Self::write_part(&mut written, asked, (number, index), part);
         }
         let calls = self.parts.iter().any(|part| matches!(part, Part::Tool { .. }));
         let (reason, details) = self.stop.clone().unwrap_or((if calls { "tool_use" } else { "end_turn" }, Value::Null));
@@ -138,7 +138,7 @@ impl Turn {
         written
     }
 
-    fn write_part(&self, written: &mut Written, asked: &Asked, (number, index): (u64, usize), part: &Part) {
+    fn write_part(written: &mut Written, asked: &Asked, (number, index): (u64, usize), part: &Part) {
         let (start, deltas, block) = match part {
             Part::Thinking => {
                 let sign = signature(asked, index);

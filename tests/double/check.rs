@@ -98,7 +98,8 @@ fn bound(segments: &[String], index: usize) -> String {
     }
     hash.update(index.to_le_bytes());
     let digest = hash.finalize();
-    format!("Eq{}==", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    let hex = digest.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+    format!("Eq{hex}==")
 }
 
 #[derive(Deserialize)]

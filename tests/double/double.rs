@@ -21,6 +21,7 @@ use axum::response::Response;
 use check::{Issued, Rejection};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -203,10 +204,12 @@ impl Shared {
         let (mut read, mut total) = (0, 0);
         for (digest, bytes) in asked.prefixes() {
             total = bytes;
-            if cached.contains_key(&digest) {
-                read = bytes;
-            } else if asked.is_cached() {
-                cached.insert(digest, bytes);
+            match cached.entry(digest) {
+                Entry::Occupied(_) => read = bytes,
+                Entry::Vacant(new) if asked.is_cached() => {
+                    new.insert(bytes);
+                }
+                Entry::Vacant(_) => {}
             }
         }
         let rest = (total - read).div_ceil(4);

@@ -8,7 +8,7 @@ const PIECE: usize = 61;
 
 /// The events as the body of an answer; a broken one ends in the middle of the connection.
 pub(super) fn body(events: &[(String, String)], broken: bool) -> Body {
-    let text: String = events.iter().map(|(name, data)| format!("event: {name}\ndata: {data}\n\n")).collect();
+    let text: String = events.iter().flat_map(|(name, data)| ["event: ", name, "\ndata: ", data, "\n\n"]).collect();
     let mut pieces: Vec<Result<Bytes, std::io::Error>> =
         text.as_bytes().chunks(PIECE).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
     if broken {

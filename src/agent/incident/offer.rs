@@ -26,17 +26,17 @@ impl Incident<'_> {
         planner: PlannerName,
     ) -> Result<Option<Vec<Refusal>>, IncidentError> {
         let status = observed.ticket.status.clone().unwrap_or_default();
-        let planned = match self.plan(invariant, &status, &change.changes).await? {
-            Ok(planned) => planned,
+        let exact = match self.plan(invariant, &status, &change.changes).await? {
+            Ok(exact) => exact,
             Err(refusals) => return self.refuse(observed, change, planner, refusals).await,
         };
-        let managed_by = planned.iter().find_map(|it| it.managed_by);
-        let brake = self.brake(observed, invariant, &planned);
+        let managed_by = exact.iter().find_map(|it| it.managed_by);
+        let brake = self.brake(observed, invariant, &exact);
         let leave = policy::leave(invariant.spec.remediation.mode, managed_by.is_some(), brake.as_ref());
         let number = status.attempts.last().map_or(0, |attempt| attempt.number) + 1;
-        let hash = proposal_hash(&planned);
-        let mut actions = Vec::with_capacity(planned.len());
-        for (index, planned) in planned.iter().enumerate() {
+        let hash = proposal_hash(&exact);
+        let mut actions = Vec::with_capacity(exact.len());
+        for (index, planned) in exact.iter().enumerate() {
             let mut action = planned.record.clone();
             if leave != Leave::ProposeOnly {
                 let saved = self.context.executor.save_pre_image(&observed.ticket, number, index, planned).await?;

@@ -12,7 +12,7 @@ use crate::agent::budget::Amount;
 use crate::agent::policy::Refusal;
 use crate::agent::prompt;
 use crate::agent::spending::{Purse, SpendingError};
-use crate::agent::tools::request::catalogue;
+use crate::agent::tools::request::{ChangeRequest, catalogue};
 use crate::agent::tools::{Call, ReadConfig, Reading};
 use crate::claude::{
     ClaudeError, Client, Effort, Message, NanoDollars, Price, Request, Stop, Thinking, Tool, ToolResult, Transcript,
@@ -164,7 +164,7 @@ impl Conversation {
         match reply {
             Reply::Begin => return None,
             Reply::Readings(readings) => {
-                self.take_readings(readings);
+                self.take_readings(&readings);
                 if let Some(change) = self.propose() {
                     return Some(change);
                 }
@@ -191,8 +191,8 @@ impl Conversation {
         None
     }
 
-    fn take_readings(&mut self, readings: Vec<Reading>) {
-        for (call, reading) in self.open.calls().into_iter().zip(&readings) {
+    fn take_readings(&mut self, readings: &[Reading]) {
+        for (call, reading) in self.open.calls().into_iter().zip(readings) {
             if let (Call::ReadConfig(ReadConfig { name, key }), Reading::Config { revision, .. }) = (&call, reading) {
                 self.texts.note(name, key, revision.as_deref());
             }
@@ -206,7 +206,7 @@ impl Conversation {
         if changes.is_empty() {
             return None;
         }
-        let why = changes.iter().map(|it| it.reason()).collect::<Vec<_>>().join("; ");
+        let why = changes.iter().map(ChangeRequest::reason).collect::<Vec<_>>().join("; ");
         let diagnosis = self.open.diagnosis().unwrap_or_else(|| Diagnosis {
             summary: redact::line(&why, 2048),
             root_cause: redact::line(&why, 256),

@@ -27,13 +27,13 @@ fn note(text: &str) -> Turn {
 
 #[tokio::test]
 async fn a_change_that_does_not_help_is_undone_and_the_next_attempt_is_told_so() {
-    let brain = in_turn(|asked, turn| match turn {
-        0 => edit(asked, "\"delay_ms\": 500", "\"delay_ms\": 400"),
-        _ => {
-            let told = asked.last_results();
-            assert!(told[0].is_error && told[0].content.starts_with("The change is not in force: "), "{told:?}");
-            edit(asked, "\"delay_ms\": 500", "\"delay_ms\": 0")
+    let brain = in_turn(|asked, turn| {
+        if turn == 0 {
+            return edit(asked, "\"delay_ms\": 500", "\"delay_ms\": 400");
         }
+        let told = asked.last_results();
+        assert!(told[0].is_error && told[0].content.starts_with("The change is not in force: "), "{told:?}");
+        edit(asked, "\"delay_ms\": 500", "\"delay_ms\": 0")
     });
     let (stage, double, _operator) = staged("claude-undo", brain, json!({ "verifyTimeout": "2s" })).await;
     stage.write_config(SLOW).await;

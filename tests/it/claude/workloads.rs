@@ -52,11 +52,11 @@ async fn deployed(stage: &Stage) -> JoinSet<()> {
             let Ok(it) = state else { continue };
             let (generation, replicas) = (it.metadata.generation, it.spec.as_ref().unwrap().replicas);
             if it.status.as_ref().and_then(|status| status.observed_generation) != generation {
-                let status = json!({ "status": {
+                let followed = json!({ "status": {
                     "observedGeneration": generation, "replicas": replicas, "updatedReplicas": replicas,
                     "readyReplicas": replicas, "availableReplicas": replicas,
                 } });
-                api.patch_status(NAME, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+                api.patch_status(NAME, &PatchParams::default(), &Patch::Merge(followed)).await.unwrap();
             }
         }
     });

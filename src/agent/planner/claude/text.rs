@@ -42,10 +42,17 @@ impl Texts {
         for change in asked {
             let result = match change {
                 ChangeRequest::EditConfig(edit) => self.edit(&mut made, edit),
-                ChangeRequest::Restart(asked) => Ok(made.push(ProposedChange::Restart(asked.workload()))),
-                ChangeRequest::Rollback(asked) => Ok(made.push(ProposedChange::Rollback(asked.workload()))),
+                ChangeRequest::Restart(asked) => {
+                    made.push(ProposedChange::Restart(asked.workload()));
+                    Ok(())
+                }
+                ChangeRequest::Rollback(asked) => {
+                    made.push(ProposedChange::Rollback(asked.workload()));
+                    Ok(())
+                }
                 ChangeRequest::Scale(asked) => {
-                    Ok(made.push(ProposedChange::Scale { workload: asked.workload(), replicas: asked.replicas }))
+                    made.push(ProposedChange::Scale { workload: asked.workload(), replicas: asked.replicas });
+                    Ok(())
                 }
             };
             failed.push(result.err());

@@ -59,7 +59,7 @@ pub(super) fn read(asked: &[(String, String, Value)], texts: &Texts) -> Asked {
             Request::Escalate(asked) => return escalation(asked),
             Request::Read(call) => Wants::Read(call),
             Request::Change(change) => Wants::Change(change),
-            Request::Conclude(conclusion) => Wants::Conclude(diagnosis(conclusion)),
+            Request::Conclude(conclusion) => Wants::Conclude(diagnosis(&conclusion)),
         };
         parts.push(Part { id: id.clone(), wants, answer: None });
     }
@@ -87,11 +87,11 @@ fn refuse_impossible_changes(parts: &mut [Part], asked: &[(String, String, Value
 
 fn escalation(asked: Escalate) -> Asked {
     let diagnosis =
-        diagnosis(Conclude { summary: asked.summary, root_cause: asked.root_cause, confidence: asked.confidence });
+        diagnosis(&Conclude { summary: asked.summary, root_cause: asked.root_cause, confidence: asked.confidence });
     Asked::Escalate { diagnosis, next_step: redact::line(&asked.next_step, 1024) }
 }
 
-fn diagnosis(conclusion: Conclude) -> Diagnosis {
+fn diagnosis(conclusion: &Conclude) -> Diagnosis {
     Diagnosis {
         summary: redact::line(&conclusion.summary, 2048),
         root_cause: redact::line(&conclusion.root_cause, 256),
