@@ -32,7 +32,7 @@ pub struct Arguments {
     #[command(flatten)]
     connection: Connection,
     #[command(flatten)]
-    planning: planning::Arguments,
+    planning: planning::PlanningArguments,
     /// The port of the demo's service on this machine.
     #[arg(long, default_value_t = PORT)]
     port: u16,

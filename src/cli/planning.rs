@@ -9,7 +9,7 @@ use crate::claude::{NanoDollars, Settings};
 
 /// Flags of every command that runs the agent.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Arguments {
+pub struct PlanningArguments {
     /// Who plans repairs. auto: Claude if there is a key, then the last known good configuration.
     #[arg(long, value_enum, default_value_t = PlannerChoice::Auto, env = "HARNESS_PLANNER")]
     planner: PlannerChoice,
@@ -42,7 +42,7 @@ enum PlannerChoice {
     LastKnownGood,
 }
 
-impl Arguments {
+impl PlanningArguments {
     /// Reads the environment where Claude is wanted.
     pub fn planning(self) -> Result<Planning, Failure> {
         if self.planner == PlannerChoice::LastKnownGood {

@@ -43,7 +43,7 @@ pub struct Arguments {
     pub suspended: bool,
     /// Who plans repairs.
     #[command(flatten)]
-    pub planning: planning::Arguments,
+    pub planning: planning::PlanningArguments,
     /// What to log.
     #[arg(long, env = "HARNESS_LOG", default_value = "info", value_name = "DIRECTIVES")]
     pub log: String,

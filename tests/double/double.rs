@@ -25,6 +25,7 @@ use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -50,6 +51,9 @@ pub(crate) struct Captured {
     pub(crate) status: u16,
     /// Why it was refused.
     pub(crate) rejection: Option<String>,
+    /// When it was there, and when its answer was ready.
+    pub(crate) received_at: Instant,
+    pub(crate) answered_at: Instant,
 }
 
 impl Captured {
@@ -133,6 +137,7 @@ async fn serve(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let received_at = Instant::now();
     let number = shared.count.fetch_add(1, Ordering::SeqCst);
     let checked = check::check(&method, uri.path(), &headers, &body, &shared.issued.lock().unwrap());
     let (response, status, rejection) = match checked {
@@ -144,7 +149,8 @@ async fn serve(
         }
     };
     let body = String::from_utf8_lossy(&body).into_owned();
-    shared.captured.lock().unwrap().push(Captured { body, status, rejection });
+    let answered_at = Instant::now();
+    shared.captured.lock().unwrap().push(Captured { body, status, rejection, received_at, answered_at });
     response
 }
 
