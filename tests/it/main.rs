@@ -10,3 +10,4 @@ mod service;
 mod stage;
 mod support;
 mod users;
+mod words;
