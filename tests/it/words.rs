@@ -8,8 +8,13 @@ use crate::support::{binary, cluster};
 use harness::crd::{ApprovalDecision, Outcome, Phase, Proposal, Ticket};
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::json;
+use std::fs::File;
+use std::io::Write;
 use std::process::Stdio;
+use tempfile::NamedTempFile;
+use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -20,23 +25,65 @@ struct Told {
     stderr: String,
 }
 
-/// Runs the binary as the user `jane`, without a terminal: `yes` waits on its standard input.
+/// A file with this text.
+fn file(text: &str) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
+/// The kubeconfig of the user `jane`.
+fn kubeconfig_of_jane() -> NamedTempFile {
+    file(&cluster().user_kubeconfig("jane", Some("system:masters")).unwrap())
+}
+
+fn harness(stage: &Stage, kubeconfig: &NamedTempFile, words: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(words).args(["-n", &stage.namespace, "--kubeconfig"]).arg(kubeconfig.path()).kill_on_drop(true);
+    command
+}
+
+/// Runs the binary without a terminal: `y` waits on its standard input.
 async fn told(stage: &Stage, words: &[&str]) -> Told {
-    let kubeconfig = tempfile::NamedTempFile::new().unwrap();
-    let text = cluster().user_kubeconfig("jane", Some("system:masters")).unwrap();
-    tokio::fs::write(kubeconfig.path(), text).await.unwrap();
-    let yes = tempfile::NamedTempFile::new().unwrap();
-    tokio::fs::write(yes.path(), "y\n").await.unwrap();
-    let running = Command::new(binary())
-        .args(words)
-        .args(["-n", &stage.namespace, "--kubeconfig"])
-        .arg(kubeconfig.path())
-        .stdin(Stdio::from(std::fs::File::open(yes.path()).unwrap()))
-        .kill_on_drop(true)
-        .output();
+    let (kubeconfig, yes) = (kubeconfig_of_jane(), file("y\n"));
+    let running = harness(stage, &kubeconfig, words).stdin(Stdio::from(yes.reopen().unwrap())).output();
     let output = timeout(PATIENCE, running).await.expect("the command ends").unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     Told { success: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
+/// Runs it at a terminal; when it asks, `meanwhile` happens, and then this is typed.
+async fn asked(stage: &Stage, words: &[&str], meanwhile: impl Future<Output = ()>, typed: &str) -> Told {
+    let kubeconfig = kubeconfig_of_jane();
+    let (mut keyboard, terminal) = terminal();
+    let mut child = harness(stage, &kubeconfig, words)
+        .stdin(Stdio::from(terminal))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut stdout, mut shown) = (child.stdout.take().unwrap(), Vec::new());
+    let question = async {
+        while !shown.ends_with(b"[y/N] ") {
+            shown.push(stdout.read_u8().await.unwrap());
+        }
+    };
+    timeout(PATIENCE, question).await.expect("it asks");
+    meanwhile.await;
+    keyboard.write_all(typed.as_bytes()).unwrap();
+    let output = timeout(PATIENCE, child.wait_with_output()).await.expect("the command ends").unwrap();
+    stdout.read_to_end(&mut shown).await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Told { success: output.status.success(), stdout: text(shown), stderr: text(output.stderr) }
+}
+
+/// A terminal, and what is typed at it.
+fn terminal() -> (File, File) {
+    let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&keyboard).unwrap();
+    unlockpt(&keyboard).unwrap();
+    let path = ptsname(&keyboard, Vec::new()).unwrap().into_string().unwrap();
+    (File::from(keyboard), File::options().read(true).write(true).open(path).unwrap())
 }
 
 /// Runs it, and expects it to fail with exit code 1 and this message.
@@ -97,6 +144,24 @@ async fn a_word_without_a_terminal_must_name_the_change_that_it_is_about() {
     let ticket = stage.ticket_api().get("healthy-1").await.unwrap();
     assert_eq!((ticket.phase(), ticket.spec.approval), (Phase::AwaitingApproval, None));
     assert_eq!(stage.config().await, DEAD);
+}
+
+#[tokio::test]
+async fn at_a_terminal_only_a_yes_to_the_ticket_as_it_was_shown_counts() {
+    let (stage, operator, _) = proposed("word-ask", json!({})).await;
+    operator.stop().await;
+    let no = asked(&stage, &["approve", "healthy-1"], async {}, "n\n").await;
+    assert!(!no.success && no.stderr.contains("nothing was written"), "{}", no.stderr);
+    let edit = async {
+        stage.patch_ticket("healthy-1", json!({ "metadata": { "labels": { "edited": "meanwhile" } } })).await;
+    };
+    let late = asked(&stage, &["approve", "healthy-1"], edit, "y\n").await;
+    assert!(!late.success && late.stderr.contains("changed since it was shown"), "{}", late.stderr);
+    assert_eq!(stage.ticket_api().get("healthy-1").await.unwrap().spec.approval, None);
+    let yes = asked(&stage, &["approve", "healthy-1"], async {}, "y\n").await;
+    assert!(yes.success && yes.stdout.contains("approved by jane"), "{}{}", yes.stdout, yes.stderr);
+    let ticket = stage.ticket_api().get("healthy-1").await.unwrap();
+    assert_eq!(ticket.spec.approval.unwrap().decision, ApprovalDecision::Approved);
 }
 
 #[tokio::test]
