@@ -14,6 +14,7 @@ pub mod planning;
 pub mod run;
 pub mod service;
 pub mod watch;
+pub mod word;
 
 use crate::redact;
 use clap::{Parser, Subcommand};
@@ -45,6 +46,12 @@ pub enum Command {
     Agent(run::Arguments),
     /// Show the screen for any cluster that runs the harness.
     Watch(watch::Arguments),
+    /// Show the change that a ticket proposes, and say yes to it.
+    Approve(word::approve::Arguments),
+    /// Say no to the change that a ticket proposes: it is never proposed again.
+    Reject(word::reject::Arguments),
+    /// Have an Escalated ticket tried anew.
+    Retry(word::retry::Arguments),
     /// Inject a fault into the demo service's ConfigMap, or heal it.
     Chaos(chaos::Arguments),
     /// Run the demo service: a rate limiter whose health endpoint reads its config file on each request.
@@ -103,6 +110,9 @@ fn in_runtime(command: Command) -> Result<ExitCode, Failure> {
             Command::Monitor(arguments) => run::monitor(arguments).await,
             Command::Agent(arguments) => run::agent(arguments).await,
             Command::Watch(arguments) => watch::run(arguments).await,
+            Command::Approve(arguments) => word::approve::run(arguments).await,
+            Command::Reject(arguments) => word::reject::run(arguments).await,
+            Command::Retry(arguments) => word::retry::run(arguments).await,
             Command::Chaos(arguments) => chaos::run(arguments).await,
             Command::Service(arguments) => service::run(arguments).await,
             Command::ControlPlane(arguments) => control_plane::run(arguments).await,

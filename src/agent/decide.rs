@@ -4,7 +4,7 @@
 mod tests;
 
 use super::executor::TargetState;
-use crate::crd::{Approval, ApprovalDecision, Invariant, RETRY_ANNOTATION, Ticket, TicketStatus};
+use crate::crd::{Approval, ApprovalDecision, Invariant, Proposal, RETRY_ANNOTATION, Ticket, TicketStatus};
 use crate::crd::{Attempt, AttemptResult, Phase};
 use crate::lifecycle::{self, Event, Holdup};
 use crate::outage::{Outage, UMBRELLA_LABEL};
@@ -181,15 +181,21 @@ pub fn diagnosed_for(status: &TicketStatus, now: Timestamp) -> Duration {
     before + running.unwrap_or_default()
 }
 
+/// A person's word on this very proposal, if there is one that was not used yet. A word is used once: one that is not
+/// younger than the last attempt at the same change was about that.
+pub fn word_on<'a>(ticket: &'a Ticket, proposal: &Proposal) -> Option<&'a Approval> {
+    let attempts = ticket.status.iter().flat_map(|status| status.attempts.iter().rev());
+    let used_at = attempts.into_iter().find(|it| it.hash == proposal.hash).map(|it| it.intended_at.0);
+    let is_about_this =
+        |word: &&Approval| word.proposal_hash == proposal.hash && used_at.is_none_or(|used_at| word.at.0 > used_at);
+    ticket.spec.approval.as_ref().filter(is_about_this)
+}
+
 fn in_awaiting_approval(observed: &Observed, status: &TicketStatus, invariant: &Invariant, now: Timestamp) -> Step {
     let Some(proposal) = &status.proposal else {
         return Step::Happened(Event::Superseded, "the proposal is gone".to_owned());
     };
-    // A word is used once: one that is not younger than the last attempt at the same change was about that.
-    let used_at = status.attempts.iter().rev().find(|it| it.hash == proposal.hash).map(|it| it.intended_at.0);
-    let is_about_this =
-        |word: &&Approval| word.proposal_hash == proposal.hash && used_at.is_none_or(|used_at| word.at.0 > used_at);
-    let word = observed.ticket.spec.approval.as_ref().filter(is_about_this);
+    let word = word_on(&observed.ticket, proposal);
     if let Some(word) = word.filter(|word| word.decision == ApprovalDecision::Rejected) {
         let reason = word.reason.as_deref().unwrap_or("no reason was given");
         return Step::Happened(Event::Rejected, format!("{} said no: {reason}", word.by));

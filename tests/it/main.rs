@@ -13,3 +13,4 @@ mod service;
 mod stage;
 mod support;
 mod users;
+mod words;

@@ -17,15 +17,15 @@ use serde_json::json;
 use stage::{BASELINE, Stage};
 
 const SLOW: &str = r#"{"enabled": true, "delay_ms": 500}"#;
-const DEAD: &str = r#"{"enabled": false, "delay_ms": 0}"#;
+pub(crate) const DEAD: &str = r#"{"enabled": false, "delay_ms": 0}"#;
 const FORBIDDEN: &str = r#"{"enabled": true, "delay_ms": 0, "requests_per_second": -1}"#;
 
-fn status(ticket: &Ticket) -> &TicketStatus {
+pub(crate) fn status(ticket: &Ticket) -> &TicketStatus {
     ticket.status.as_ref().unwrap()
 }
 
 /// A stage whose invariants hold and whose configuration is known as good.
-async fn settled(name: &str, remediation: &serde_json::Value) -> (Stage, Operating) {
+pub(crate) async fn settled(name: &str, remediation: &serde_json::Value) -> (Stage, Operating) {
     let stage = Stage::new(name).await;
     stage.watch_service(remediation).await;
     let operator = stage.operate_both();

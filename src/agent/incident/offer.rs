@@ -45,7 +45,8 @@ impl Incident<'_> {
             actions.push(action);
         }
         let proposal = self.proposal(invariant, change, hash, actions, leave);
-        let message = message(leave, managed_by, brake.as_ref(), &proposal, &change.diagnosis.root_cause);
+        let approval = format!("approve {} -n {}", self.key.name, self.key.namespace);
+        let message = message(leave, managed_by, brake.as_ref(), &proposal, &change.diagnosis.root_cause, &approval);
         let entry = (leave != Leave::Granted).then(|| proposed_entry(&proposal, leave));
         let attempt = (leave == Leave::Granted).then(|| self.attempt(invariant, &proposal, planner, number));
         self.happened(observed, Event::ChangeProposed(leave), &message, |status| {
@@ -196,13 +197,19 @@ fn clash(planned: &[Planned]) -> Option<Refusal> {
     })
 }
 
-fn message(leave: Leave, managed_by: Option<&str>, brake: Option<&Brake>, proposal: &Proposal, cause: &str) -> String {
+fn message(
+    leave: Leave,
+    managed_by: Option<&str>,
+    brake: Option<&Brake>,
+    proposal: &Proposal,
+    cause: &str,
+    approval: &str,
+) -> String {
     let brake = brake.map(|brake| format!("; {brake}")).unwrap_or_default();
     match (leave, managed_by) {
         (Leave::Granted, _) => format!("{cause}; {}", proposal.why),
         (Leave::NeedsApproval, _) => {
-            let command = proposal.approve_command.as_deref().unwrap_or_default();
-            format!("{cause}{brake}; a person must approve the change: {command}")
+            format!("{cause}{brake}; a person must approve the change: harness {approval} --hash {}", proposal.hash)
         }
         (Leave::ProposeOnly, Some(tool)) => {
             format!("{cause}; the object is managed by {tool}, which would write it back: change it at its source")
@@ -242,9 +249,10 @@ pub(super) fn input(actions: &[ActionRecord]) -> Map<String, Value> {
     Map::from_iter([("edits".to_owned(), json!(changes))])
 }
 
+/// The line that approves it without the harness at hand. The shell fills in the time, the person the name.
 fn approve_command(namespace: &str, ticket: &str, hash: &str) -> String {
     format!(
         "kubectl -n {namespace} patch ticket {ticket} --type merge -p '{{\"spec\":{{\"approval\":{{\"decision\":\
-         \"Approved\",\"by\":\"YOU\",\"at\":\"NOW\",\"proposalHash\":\"{hash}\"}}}}}}'"
+         \"Approved\",\"by\":\"YOUR-USER-NAME\",\"at\":\"'\"$(date -u +%FT%TZ)\"'\",\"proposalHash\":\"{hash}\"}}}}}}'"
     )
 }
