@@ -124,7 +124,8 @@ fn settings(double: &Double) -> OperatorSettings {
         source: None,
     };
     OperatorSettings {
-        namespace: Some(NAMESPACE.to_owned()),
+        namespaces: vec![NAMESPACE.to_owned()],
+        vitals: harness::vitals::Vitals::default(),
         allow_loopback: true,
         status_refresh: Some(Duration::from_secs(1)),
         good_after: Duration::from_hours(1),

@@ -27,7 +27,8 @@ use crate::crd::{Invariant, Ticket};
 use crate::history::{ConfigHistory, Revision};
 use crate::lifecycle;
 use crate::probe::{EgressPolicy, Prober};
-use crate::watch::{Change, ObjectKey, changes, scope};
+use crate::vitals::{PULSE, Part, Vitals};
+use crate::watch::{Change, ObjectKey, changes_in};
 use baseline::Runs;
 use board::Board;
 use budget::Amount;
@@ -36,7 +37,6 @@ use executor::Executor;
 use futures::{Stream, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
-use kube::runtime::watcher;
 use planner::Planner;
 use planner::claude::Claude;
 use planner::last_known_good::LastKnownGood;
@@ -63,8 +63,8 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// What the agent is to do.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The namespace to work in; `None`: all.
-    pub namespace: Option<String>,
+    /// The namespaces to work in; none: all.
+    pub namespaces: Vec<String>,
     /// What the tools may reach.
     pub egress: EgressPolicy,
     /// How long everything about a target must hold for a revision to be good.
@@ -75,6 +75,8 @@ pub struct Settings {
     pub planning: Planning,
     /// The harness's own namespace: there it keeps what concerns no single ticket.
     pub home: String,
+    /// What the agent reports to.
+    pub vitals: Vitals,
 }
 
 /// Who plans repairs, in this order.
@@ -178,8 +180,8 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
     let prober = Prober::new(settings.egress).map_err(|error| AgentError::SetUpTools(error.to_string()))?;
     let prober = Arc::new(prober);
     let history = ConfigHistory::new(client.clone());
-    let invariants = changes::<Invariant>(scope(&client, settings.namespace.as_deref()), watcher::Config::default());
-    let tickets = changes::<Ticket>(scope(&client, settings.namespace.as_deref()), watcher::Config::default());
+    let invariants = changes_in::<Invariant>(&client, &settings.namespaces);
+    let tickets = changes_in::<Ticket>(&client, &settings.namespaces);
     let Staff { planners, scribe, day_limit, source } = Staff::of(&settings.planning)?;
     let context = Arc::new(Context {
         executor: Executor::new(client.clone()),
@@ -234,6 +236,7 @@ impl Dispatcher {
         mut tickets: impl Stream<Item = Change<Ticket>> + Unpin,
         shutdown: CancellationToken,
     ) {
+        let mut pulse = tokio::time::interval(PULSE);
         let mut config_changed = self.history.subscribe();
         let mut look_at = Some(tokio::time::Instant::now());
         loop {
@@ -243,6 +246,7 @@ impl Dispatcher {
                 Some(change) = tickets.next() => self.ticket_changed(change),
                 Ok(()) = config_changed.changed() => self.context.wake_all(),
                 Some(ended) = self.incidents.join_next() => { self.incident_ended(ended); continue }
+                _ = pulse.tick() => { self.context.settings.vitals.beat(Part::Agent); continue }
                 () = sleep_until(look_at) => { look_at = self.learn().await; continue }
             }
             let soon = tokio::time::Instant::now() + LEARN_PAUSE;
@@ -316,6 +320,9 @@ impl Dispatcher {
 
     /// Once everything is known: first those in mid-incident, so that they keep what they had claimed.
     fn start_all(&mut self) {
+        if self.synced.invariants && self.synced.tickets {
+            self.context.settings.vitals.synced(Part::Agent);
+        }
         let mut keys: Vec<(bool, ObjectKey)> = {
             let state = self.context.board.lock();
             state.tickets.iter().map(|(key, it)| (!lifecycle::holds_claim(it.phase()), key.clone())).collect()

@@ -20,13 +20,13 @@ use crate::history::ConfigHistory;
 use crate::lifecycle;
 use crate::outage::Outage;
 use crate::probe::{EgressPolicy, Prober, Sample};
-use crate::watch::{Change, ObjectKey, changes, scope};
+use crate::vitals::{PULSE, Part, Vitals};
+use crate::watch::{Change, ObjectKey, changes_in};
 use decide::TicketAction;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, Stream, StreamExt};
 use jiff::{SignedDuration, Timestamp};
-use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use schedule::Schedule;
 use std::collections::{HashMap, HashSet};
@@ -57,14 +57,16 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// What the monitor is to do.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The namespace to watch; `None`: all.
-    pub namespace: Option<String>,
+    /// The namespaces to watch; none: all.
+    pub namespaces: Vec<String>,
     /// What checks may reach.
     pub egress: EgressPolicy,
     /// How often a status may be written when nothing but values and samples changed; `None`: never.
     pub status_refresh: Option<Duration>,
     /// How long an ended ticket is kept.
     pub ticket_ttl: Duration,
+    /// What the monitor reports to.
+    pub vitals: Vitals,
 }
 
 /// Why the monitor cannot start.
@@ -78,8 +80,8 @@ pub enum MonitorError {
 /// Watches until `shutdown`.
 pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) -> Result<(), MonitorError> {
     let prober = Prober::new(settings.egress).map_err(|error| MonitorError::SetUpProber(error.to_string()))?;
-    let invariants = changes::<Invariant>(scope(&client, settings.namespace.as_deref()), watcher::Config::default());
-    let tickets = changes::<Ticket>(scope(&client, settings.namespace.as_deref()), watcher::Config::default());
+    let invariants = changes_in::<Invariant>(&client, &settings.namespaces);
+    let tickets = changes_in::<Ticket>(&client, &settings.namespaces);
     let mut monitor = Monitor::new(client, settings, prober);
     monitor.serve(pin!(invariants), pin!(tickets), shutdown).await;
     Ok(())
@@ -135,6 +137,7 @@ impl Monitor {
         mut tickets: impl Stream<Item = Change<Ticket>> + Unpin,
         shutdown: CancellationToken,
     ) {
+        let mut pulse = tokio::time::interval(PULSE);
         let mut retention = tokio::time::interval_at(Instant::now() + RETENTION_INTERVAL, RETENTION_INTERVAL);
         loop {
             let room = self.asking.len() < MAX_IN_FLIGHT;
@@ -145,6 +148,7 @@ impl Monitor {
                 Some(change) = tickets.next() => self.ticket_changed(change),
                 Some(asked) = self.asking.next() => self.answered(&asked),
                 Some(acted) = self.acting.next() => self.acted(acted),
+                _ = pulse.tick() => self.settings.vitals.beat(Part::Monitor),
                 _ = retention.tick() => self.drop_old_tickets(),
                 () = wait_until(due) => self.ask_due(),
             }
@@ -173,6 +177,7 @@ impl Monitor {
                     self.schedule.remove(&key);
                 }
                 self.watched.insert(key.clone(), watched);
+                self.settings.vitals.invariants(self.watched.len());
                 if follow_anew {
                     self.follow_config();
                 }
@@ -181,6 +186,7 @@ impl Monitor {
             Change::Deleted(key) => {
                 self.schedule.remove(&key);
                 self.watched.remove(&key);
+                self.settings.vitals.invariants(self.watched.len());
                 self.follow_config();
             }
             Change::Synced => {}
@@ -196,11 +202,12 @@ impl Monitor {
             Change::Applied(ticket) => {
                 let key = ObjectKey::of(&ticket);
                 let invariant = ObjectKey::new(&key.namespace, &ticket.spec.invariant_ref.name);
-                self.tickets.put(ticket);
+                self.put(ticket);
                 self.settle(&key);
                 self.reconsider(&invariant);
             }
             Change::Deleted(key) => {
+                self.settings.vitals.moved(self.tickets.get(&key).map(|known| known.phase()), None);
                 let invariant = self.tickets.get(&key).map(|it| it.spec.invariant_ref.name.clone());
                 self.tickets.remove(&key);
                 self.settling.remove(&key);
@@ -210,6 +217,7 @@ impl Monitor {
             }
             Change::Synced => {
                 self.tickets_synced = true;
+                self.settings.vitals.synced(Part::Monitor);
                 self.drop_old_tickets();
                 let keys: Vec<_> = self.watched.keys().cloned().collect();
                 for key in keys {
@@ -217,6 +225,14 @@ impl Monitor {
                 }
             }
         }
+    }
+
+    fn put(&mut self, ticket: Ticket) {
+        let key = ObjectKey::of(&ticket);
+        let phase = |tickets: &Tickets| tickets.get(&key).map(|known| known.phase());
+        let before = phase(&self.tickets);
+        self.tickets.put(ticket);
+        self.settings.vitals.moved(before, phase(&self.tickets));
     }
 
     /// Lets go of a ticket that ended, or that is being deleted while no attempt is unsettled.
@@ -269,6 +285,7 @@ impl Monitor {
             let Some(watched) = self.watched.get_mut(&key) else { continue };
             if missed > 0 || watched.asking {
                 tracing::warn!(%key, missed, overlapping = watched.asking, "checks were skipped");
+                self.settings.vitals.skipped(u64::from(missed) + u64::from(watched.asking));
             }
             let Some(query) = watched.begin_asking() else { continue };
             let (prober, timeout) = (Arc::clone(&self.prober), watched.timeout());
@@ -283,7 +300,7 @@ impl Monitor {
         watched.asking = false;
         // An answer to the question of an earlier spec says nothing about this one.
         if watched.invariant.uid().as_deref() == Some(&asked.uid) && watched.generation() == asked.generation {
-            watched.add(&asked.sample);
+            self.settings.vitals.checked(watched.add(&asked.sample));
             self.reconsider(&asked.key);
         }
     }
@@ -375,7 +392,7 @@ impl Monitor {
             Acted::TicketWritten(key, ticket) => {
                 self.umbrellas.remove(&key);
                 let ticket_key = ObjectKey::of(&*ticket);
-                self.tickets.put(*ticket);
+                self.put(*ticket);
                 self.settle(&ticket_key);
                 key
             }
@@ -383,7 +400,7 @@ impl Monitor {
                 // One that was being deleted is gone now, and the watch says so.
                 if ticket.metadata.deletion_timestamp.is_none() {
                     self.settling.remove(&ObjectKey::of(&*ticket));
-                    self.tickets.put(*ticket);
+                    self.put(*ticket);
                 }
                 return;
             }

@@ -2,6 +2,7 @@
 
 use crate::agent::Planning;
 use crate::probe::EgressPolicy;
+use crate::vitals::Vitals;
 use crate::{agent, monitor};
 use kube::Client;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 /// What the operator is to do.
 #[derive(Debug, Clone)]
 pub struct OperatorSettings {
-    /// The namespace to work in; `None`: all.
-    pub namespace: Option<String>,
+    /// The namespaces to work in; none: all.
+    pub namespaces: Vec<String>,
     /// Checks may reach loopback addresses.
     pub allow_loopback: bool,
     /// How often a status may be written when nothing but values and samples changed; `None`: never.
@@ -27,6 +28,8 @@ pub struct OperatorSettings {
     pub planning: Planning,
     /// The harness's own namespace: there it keeps what concerns no single ticket.
     pub home: String,
+    /// What both halves report to.
+    pub vitals: Vitals,
 }
 
 /// Which halves of the operator run in this process.
@@ -68,13 +71,15 @@ pub async fn run_halves(
 ) -> Result<(), OperatorError> {
     let egress = EgressPolicy { allow_loopback: settings.allow_loopback };
     let monitor_settings = monitor::Settings {
-        namespace: settings.namespace.clone(),
+        namespaces: settings.namespaces.clone(),
+        vitals: settings.vitals.clone(),
         egress,
         status_refresh: settings.status_refresh,
         ticket_ttl: settings.ticket_ttl,
     };
     let agent_settings = agent::Settings {
-        namespace: settings.namespace,
+        namespaces: settings.namespaces,
+        vitals: settings.vitals,
         egress,
         good_after: settings.good_after,
         suspended: settings.suspended,

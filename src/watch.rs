@@ -45,6 +45,29 @@ where
     namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
 }
 
+/// Follows all objects of a kind in these namespaces; none named: in all.
+pub fn changes_in<K>(client: &Client, namespaces: &[String]) -> impl Stream<Item = Change<K>> + Send + use<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + DeserializeOwned
+        + Clone
+        + fmt::Debug
+        + Send
+        + 'static,
+{
+    let only = if let [only] = namespaces { Some(only.as_str()) } else { None };
+    let wanted = namespaces.to_vec();
+    changes(scope(client, only), watcher::Config::default()).filter(move |change: &Change<K>| {
+        let covers = |namespace: &str| wanted.is_empty() || wanted.iter().any(|it| it == namespace);
+        let is_wanted = match change {
+            Change::Applied(object) => covers(&object.namespace().unwrap_or_default()),
+            Change::Deleted(key) => covers(&key.namespace),
+            Change::Synced => true,
+        };
+        async move { is_wanted }
+    })
+}
+
 /// What happened to the watched objects.
 #[derive(Debug, Clone)]
 pub enum Change<K> {

@@ -6,10 +6,12 @@ use super::interruption::interruption;
 use super::part::{Part, serve};
 use super::planning;
 use crate::agent::Planning;
+use crate::http;
 use crate::operator::{self, Halves, OperatorSettings};
 use crate::samples::CONFIG_KEY;
 use crate::service::{Service, Settings};
 use crate::telemetry;
+use crate::vitals::Vitals;
 use kube::Client;
 use kube::core::Duration as GoDuration;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,9 +25,12 @@ pub struct Arguments {
     /// The cluster.
     #[command(flatten)]
     pub connection: Connection,
-    /// The namespace to work in; by default all.
-    #[arg(long, short)]
-    pub namespace: Option<String>,
+    /// The namespaces to work in, with commas between; by default all.
+    #[arg(long, short, value_delimiter = ',', value_name = "NAMES")]
+    pub namespace: Vec<String>,
+    /// Serve /healthz, /readyz and /metrics at this address.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
     /// Let checks reach loopback addresses: for a harness on the machine of the service.
     #[arg(long)]
     pub allow_loopback: bool,
@@ -84,8 +89,19 @@ async fn operate(arguments: Arguments, halves: Halves, service_port: Option<u16>
     let shutdown = interruption()?;
     let client = arguments.connection.connect().await?;
     let namespace = arguments.namespace.clone();
+    let vitals = Vitals::default();
+    let mut endpoint = Part::default();
+    if let Some(address) = arguments.listen {
+        let vitals = vitals.clone();
+        endpoint.spawn(move |shutdown| async move {
+            let failed = |error| format!("cannot serve at {address}: {error}");
+            http::serve(address, vitals, shutdown).await.map_err(|error| failed(error).into())
+        });
+    }
+    let listens = arguments.listen.is_some();
     let settings = OperatorSettings {
-        namespace: arguments.namespace,
+        namespaces: arguments.namespace,
+        vitals: vitals.clone(),
         // The supervised service is on this machine's loopback.
         allow_loopback: arguments.allow_loopback || service_port.is_some(),
         status_refresh: Some(arguments.status_refresh.into()).filter(|every: &Duration| !every.is_zero()),
@@ -98,21 +114,26 @@ async fn operate(arguments: Arguments, halves: Halves, service_port: Option<u16>
         planning: if halves == Halves::Monitor { Planning::default() } else { arguments.planning.planning()? },
     };
     let service = match service_port {
-        Some(port) => Some(demo_service(&client, namespace.as_deref().unwrap_or("default"), port).await?),
+        Some(port) => Some(demo_service(&client, namespace.first().map_or("default", String::as_str), port).await?),
         None => None,
     };
     tracing::info!(?halves, "the harness is at work; Ctrl-C stops it");
-    let operator = operator::run_halves(client, settings, halves, shutdown.clone());
+    let operator = async {
+        tokio::select! {
+            result = operator::run_halves(client, settings, halves, shutdown.clone()) => result.map_err(Failure::from),
+            failure = endpoint.failed("the endpoint"), if listens => Err(failure),
+        }
+    };
     let result = match service {
         Some((mut service, _directory)) => {
             let result = tokio::select! {
-                result = operator => result.map_err(Failure::from),
+                result = operator => result,
                 failure = service.failed("the service") => Err(failure),
             };
             service.stop("service").await;
             result
         }
-        None => operator.await.map_err(Failure::from),
+        None => operator.await,
     };
     result.map(|()| ExitCode::SUCCESS)
 }

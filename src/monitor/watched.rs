@@ -90,11 +90,13 @@ impl Watched {
         Some(query.clone())
     }
 
-    /// Judges a sample and adds it to the record.
-    pub(super) fn add(&mut self, sample: &Sample) {
-        if let Ok((_, condition)) = &self.check {
-            self.record.add(judged(sample, condition), self.invariant.spec.no_data);
-        }
+    /// Judges a sample and adds it to the record; says what it meant.
+    pub(super) fn add(&mut self, sample: &Sample) -> VerdictName {
+        let Ok((_, condition)) = &self.check else { return VerdictName::Unknown };
+        let judged = judged(sample, condition);
+        let verdict = judged.verdict;
+        self.record.add(judged, self.invariant.spec.no_data);
+        verdict
     }
 
     /// Brings the counts in line with the ticket and the dependencies before a decision.

@@ -17,6 +17,7 @@ use harness::cli::install::{ensure_config_map, install_definitions};
 use harness::crd::{Invariant, Phase, Ticket};
 use harness::operator::{Halves, OperatorSettings};
 use harness::samples::{CONFIG_KEY, CONFIG_NAME};
+use harness::vitals::Vitals;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -77,7 +78,8 @@ impl Stage {
     /// Settings for quick tests: loopback allowed, revisions good after 1 s, statuses written only for news.
     pub(crate) fn settings(&self) -> OperatorSettings {
         OperatorSettings {
-            namespace: Some(self.namespace.clone()),
+            namespaces: vec![self.namespace.clone()],
+            vitals: Vitals::default(),
             allow_loopback: true,
             status_refresh: None,
             good_after: Duration::from_secs(1),

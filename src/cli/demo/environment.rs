@@ -15,6 +15,7 @@ use crate::samples::{CONFIG_KEY, CONFIG_NAME};
 use crate::service::chaos::Fault;
 use crate::service::{self, Service};
 use crate::tui::model::Cluster;
+use crate::vitals::Vitals;
 use kube::Client;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -128,7 +129,8 @@ async fn install(client: &Client, port: u16) -> Result<(), Failure> {
 fn operate(client: &Client, status_refresh: Option<Duration>, planning: Planning) -> Part {
     let mut part = Part::default();
     let settings = OperatorSettings {
-        namespace: Some(NAMESPACE.to_owned()),
+        namespaces: vec![NAMESPACE.to_owned()],
+        vitals: Vitals::default(),
         allow_loopback: true,
         status_refresh,
         good_after: GOOD_AFTER,

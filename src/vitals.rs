@@ -1,0 +1,188 @@
+//! Whether the operator lives, is ready, and what it counts: what a kubelet and a Prometheus ask.
+//!
+//! The halves report here; nothing here acts. Labels are bounded: no name of an object is ever one.
+
+use crate::crd::{Phase, VerdictName};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often a loop says that it turns.
+pub const PULSE: Duration = Duration::from_secs(5);
+/// A loop that said nothing for so long hangs.
+const LIMP: Duration = Duration::from_secs(60);
+
+/// A loop of the operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The monitor's.
+    Monitor,
+    /// The agent's.
+    Agent,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Verdict {
+    verdict: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InPhase {
+    phase: String,
+}
+
+/// What is known of one loop.
+#[derive(Debug, Default, Clone, Copy)]
+struct Loop {
+    beaten_at: Option<Instant>,
+    synced: bool,
+}
+
+/// The vital signs of one process. Cheap to clone; clones share all.
+#[derive(Debug, Clone)]
+pub struct Vitals(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    loops: Mutex<[Loop; 2]>,
+    registry: Registry,
+    checks: Family<Verdict, Counter>,
+    skipped: Counter,
+    invariants: Gauge,
+    phases: Family<InPhase, Counter>,
+    open: Family<InPhase, Gauge>,
+}
+
+impl Default for Vitals {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("harness");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version of the harness", build);
+        let (checks, phases, open) = (Family::default(), Family::default(), Family::default());
+        let (skipped, invariants) = (Counter::default(), Gauge::default());
+        registry.register("checks", "Checks of invariants, by what they meant", Family::clone(&checks));
+        registry.register("checks_skipped", "Checks that were due and not begun in time", skipped.clone());
+        registry.register("invariants", "Invariants that are known", invariants.clone());
+        registry.register("ticket_phases", "Phases that tickets entered", Family::clone(&phases));
+        registry.register("open_tickets", "Tickets that have not ended, by phase", Family::clone(&open));
+        Self(Arc::new(Inner { loops: Mutex::default(), registry, checks, skipped, invariants, phases, open }))
+    }
+}
+
+impl Vitals {
+    /// A loop turns.
+    pub fn beat(&self, part: Part) {
+        self.with(part, |it| it.beaten_at = Some(Instant::now()));
+    }
+
+    /// A loop has seen everything that there is.
+    pub fn synced(&self, part: Part) {
+        self.with(part, |it| it.synced = true);
+    }
+
+    /// A check was made.
+    pub fn checked(&self, verdict: VerdictName) {
+        self.0.checks.get_or_create(&Verdict { verdict: format!("{verdict:?}") }).inc();
+    }
+
+    /// Checks were due and not begun.
+    pub fn skipped(&self, checks: u64) {
+        self.0.skipped.inc_by(checks);
+    }
+
+    /// So many invariants are known.
+    pub fn invariants(&self, count: usize) {
+        self.0.invariants.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A ticket moved from one phase to another.
+    pub fn moved(&self, from: Option<Phase>, to: Option<Phase>) {
+        if from == to {
+            return;
+        }
+        let in_phase = |phase: Phase| InPhase { phase: format!("{phase:?}") };
+        let is_open = |phase: &Phase| !matches!(phase, Phase::Resolved | Phase::Cancelled);
+        if let Some(from) = from.filter(is_open) {
+            self.0.open.get_or_create(&in_phase(from)).dec();
+        }
+        if let Some(to) = to {
+            self.0.phases.get_or_create(&in_phase(to)).inc();
+        }
+        if let Some(to) = to.filter(is_open) {
+            self.0.open.get_or_create(&in_phase(to)).inc();
+        }
+    }
+
+    /// Every loop that ever turned still does.
+    pub fn is_alive(&self) -> bool {
+        let loops = self.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        loops.iter().all(|it| it.beaten_at.is_none_or(|at| at.elapsed() < LIMP))
+    }
+
+    /// Every loop that turns has seen all there is, and there is one.
+    pub fn is_ready(&self) -> bool {
+        let loops = self.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turning = loops.iter().filter(|it| it.beaten_at.is_some()).peekable();
+        turning.peek().is_some() && turning.all(|it| it.synced)
+    }
+
+    /// All that is counted, in the text format of OpenMetrics.
+    pub fn metrics(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string cannot fail.
+        let _ = encode(&mut text, &self.0.registry);
+        text
+    }
+
+    fn with(&self, part: Part, change: impl FnOnce(&mut Loop)) {
+        let mut loops = self.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        let [monitor, agent] = &mut *loops;
+        change(match part {
+            Part::Monitor => monitor,
+            Part::Agent => agent,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_ready_once_every_loop_that_turns_has_seen_everything() {
+        let vitals = Vitals::default();
+        assert!(vitals.is_alive() && !vitals.is_ready());
+        vitals.beat(Part::Monitor);
+        vitals.synced(Part::Monitor);
+        assert!(vitals.is_ready());
+        vitals.beat(Part::Agent);
+        assert!(!vitals.is_ready());
+        vitals.synced(Part::Agent);
+        assert!(vitals.is_ready());
+    }
+
+    #[test]
+    fn open_tickets_are_counted_where_they_are() {
+        let vitals = Vitals::default();
+        vitals.moved(None, Some(Phase::Open));
+        vitals.moved(Some(Phase::Open), Some(Phase::Escalated));
+        vitals.moved(None, Some(Phase::Open));
+        vitals.moved(Some(Phase::Open), Some(Phase::Resolved));
+        vitals.checked(VerdictName::Holds);
+        let metrics = vitals.metrics();
+        for line in [
+            "harness_open_tickets{phase=\"Open\"} 0",
+            "harness_open_tickets{phase=\"Escalated\"} 1",
+            "harness_ticket_phases_total{phase=\"Resolved\"} 1",
+            "harness_checks_total{verdict=\"Holds\"} 1",
+        ] {
+            assert!(metrics.contains(line), "{line} is missing:\n{metrics}");
+        }
+    }
+}
