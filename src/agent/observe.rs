@@ -17,6 +17,7 @@ use crate::watch::ObjectKey;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The incident as it is now; `None` once the ticket is gone.
@@ -24,10 +25,14 @@ pub async fn observe(context: &Context, key: &ObjectKey) -> Result<Option<Observ
     let tickets: Api<Ticket> = Api::namespaced(context.client.clone(), &key.namespace);
     let Some(ticket) = tickets.get_opt(&key.name).await? else { return Ok(None) };
     let status = ticket.status.clone().unwrap_or_default();
-    let invariant = if lifecycle::ended(status.phase) { None } else { invariant(context, &ticket).await? };
+    let (invariant, suspended) = if lifecycle::ended(status.phase) {
+        (None, false)
+    } else {
+        tokio::try_join!(invariant(context, &ticket), is_namespace_suspended(context, &key.namespace))?
+    };
     let facts = match &invariant {
         _ if lifecycle::ended(status.phase) => Facts::default(),
-        Some(invariant) => facts(context, &ticket, &status, invariant).await?,
+        Some(invariant) => facts(context, &ticket, &status, invariant, suspended).await?,
         // What is left to know is whether an unsettled attempt was written.
         None => Facts { targets: targets(context, &ticket, &status).await?, ..Facts::default() },
     };
@@ -47,12 +52,13 @@ async fn facts(
     ticket: &Ticket,
     status: &TicketStatus,
     invariant: &Arc<Invariant>,
+    namespace_suspended: bool,
 ) -> Result<Facts, kube::Error> {
     let namespace = ticket.namespace().unwrap_or_default();
     let dependencies = invariant.spec.depends_on.iter().map(|it| it.name.as_str());
     let guards = status.attempts.last().into_iter().flat_map(|attempt| &attempt.guards).map(String::as_str);
     Ok(Facts {
-        suspended: context.settings.suspended || is_suspended(context, &namespace, invariant).await?,
+        suspended: context.settings.suspended || namespace_suspended || says_so(invariant.annotations()),
         outage: context.board.outage(&namespace),
         broken_dependencies: context.board.broken(&namespace, dependencies),
         answers_well: answers_well(context, ticket, status, invariant).await,
@@ -65,14 +71,13 @@ async fn facts(
     })
 }
 
-async fn is_suspended(context: &Context, namespace: &str, invariant: &Invariant) -> Result<bool, kube::Error> {
-    let says_so = |value: Option<&String>| value.is_some_and(|value| value == "true");
-    if says_so(invariant.annotations().get(SUSPEND_ANNOTATION)) {
-        return Ok(true);
-    }
-    let api: Api<Namespace> = Api::all(context.client.clone());
-    let found = api.get_opt(namespace).await?;
-    Ok(found.is_some_and(|it| says_so(it.annotations().get(SUSPEND_ANNOTATION))))
+async fn is_namespace_suspended(context: &Context, namespace: &str) -> Result<bool, kube::Error> {
+    let found = Api::<Namespace>::all(context.client.clone()).get_opt(namespace).await?;
+    Ok(found.is_some_and(|it| says_so(it.annotations())))
+}
+
+fn says_so(annotations: &BTreeMap<String, String>) -> bool {
+    annotations.get(SUSPEND_ANNOTATION).is_some_and(|value| value == "true")
 }
 
 /// A ticket that waited for another's repair looks for itself, once the target is free, before it is taken up: else it

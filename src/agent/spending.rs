@@ -8,8 +8,8 @@ use super::executor::FIELD_MANAGER;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
 use kube::api::{Api, PostParams};
-use kube::{Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -99,14 +99,14 @@ impl Ledger {
 pub struct Spending {
     api: Api<ConfigMap>,
     day_limit: Amount,
-    /// One writer at a time in this process.
-    turn: Arc<Mutex<()>>,
+    /// One writer at a time in this process, which remembers what it wrote last: mostly nobody else writes.
+    last: Arc<Mutex<Option<ConfigMap>>>,
 }
 
 impl Spending {
     /// The ledger in the harness's own namespace.
     pub fn new(client: Client, namespace: &str, day_limit: Amount) -> Self {
-        Self { api: Api::namespaced(client, namespace), day_limit, turn: Arc::default() }
+        Self { api: Api::namespaced(client, namespace), day_limit, last: Arc::default() }
     }
 
     /// What one ticket can spend from. A person's `retry` opens a new purse.
@@ -118,28 +118,38 @@ impl Spending {
         &self,
         mut edit: impl FnMut(&mut Ledger) -> Result<T, SpendingError>,
     ) -> Result<T, SpendingError> {
-        let _turn = self.turn.lock().await;
-        let mut last = None;
+        let mut written = self.last.lock().await;
+        let mut failed = None;
         for _ in 0..TRIES {
-            if last.is_some() {
+            if failed.is_some() {
                 tokio::time::sleep(PAUSE).await;
             }
             // A write whose answer was lost may count twice: then the ledger says too much rather than too little.
-            match self.change_once(&mut edit).await {
-                Ok(result) => return result,
-                Err(error) => last = Some(error),
+            match self.change_once(written.take(), &mut edit).await {
+                Ok(result) => {
+                    return result.map(|(result, object)| {
+                        *written = Some(object);
+                        result
+                    });
+                }
+                Err(error) => failed = Some(error),
             }
         }
-        let why = last.map_or_else(String::new, |error| error.to_string());
+        let why = failed.map_or_else(String::new, |error| error.to_string());
         Err(SpendingError::KeepLedger(why))
     }
 
+    /// Changes the ledger as it was written last, or as it is found; an outdated one meets a conflict.
     async fn change_once<T>(
         &self,
+        known: Option<ConfigMap>,
         edit: &mut impl FnMut(&mut Ledger) -> Result<T, SpendingError>,
-    ) -> Result<Result<T, SpendingError>, kube::Error> {
+    ) -> Result<Result<(T, ConfigMap), SpendingError>, kube::Error> {
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        let found = self.api.get_opt(LEDGER_NAME).await?;
+        let found = match known {
+            Some(known) => Some(known),
+            None => self.api.get_opt(LEDGER_NAME).await?,
+        };
         let mut ledger = match read(found.as_ref()) {
             Ok(ledger) => ledger.at(Timestamp::now()),
             Err(error) => return Ok(Err(error)),
@@ -149,20 +159,18 @@ impl Spending {
             Err(error) => return Ok(Err(error)),
         };
         let text = serde_json::to_string(&ledger).map_err(kube::Error::SerdeError)?;
-        let object = ConfigMap {
-            metadata: ObjectMeta {
-                name: Some(LEDGER_NAME.to_owned()),
-                resource_version: found.as_ref().and_then(ResourceExt::resource_version),
-                ..ObjectMeta::default()
-            },
-            data: Some(BTreeMap::from([(LEDGER_KEY.to_owned(), text)])),
+        // Whatever else others wrote on it stays.
+        let mut object = found.clone().unwrap_or_else(|| ConfigMap {
+            metadata: ObjectMeta { name: Some(LEDGER_NAME.to_owned()), ..ObjectMeta::default() },
             ..ConfigMap::default()
-        };
-        match found {
+        });
+        object.metadata.managed_fields = None;
+        object.data = Some(BTreeMap::from([(LEDGER_KEY.to_owned(), text)]));
+        let written = match found {
             Some(_) => self.api.replace(LEDGER_NAME, &parameters, &object).await?,
             None => self.api.create(&parameters, &object).await?,
         };
-        Ok(Ok(result))
+        Ok(Ok((result, written)))
     }
 }
 

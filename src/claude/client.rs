@@ -57,6 +57,7 @@ impl Client {
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
+            .hickory_dns(true)
             .user_agent(concat!("harness/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| failed(&error))?;

@@ -2,7 +2,7 @@
 
 use super::Span;
 use super::encoded;
-use regex::{Regex, RegexSet};
+use regex::Regex;
 use std::sync::LazyLock;
 
 /// A form: a pattern whose first group is the secret, and what else must be true of it.
@@ -77,19 +77,14 @@ const FORMS: [Form; 43] = [
     form(r"(?i)\bsshpass\s+-p\s*['\x22]?([^\s'\x22]+)"),
 ];
 
-struct Compiled {
-    set: RegexSet,
-    forms: Vec<(Regex, Check)>,
-}
-
-/// A test compiles every pattern: none is left out.
-static COMPILED: LazyLock<Option<Compiled>> = LazyLock::new(|| {
-    let patterns = FORMS.iter().map(|form| form.pattern.replace(r"\b", r"(?:(?-u:\b)|\\[nrt])"));
-    let patterns: Vec<String> = patterns.collect();
-    let set = RegexSet::new(&patterns).ok()?;
-    let compile = |(pattern, form): (&String, &Form)| Some((Regex::new(pattern).ok()?, form.is_secret));
-    let forms = patterns.iter().zip(&FORMS).map(compile).collect::<Option<Vec<_>>>()?;
-    Some(Compiled { set, forms })
+/// One by one: together they are too many for the quick way of the engine. A test compiles every pattern, so that none
+/// is left out.
+static COMPILED: LazyLock<Option<Vec<(Regex, Check)>>> = LazyLock::new(|| {
+    let compile = |form: &Form| {
+        let pattern = form.pattern.replace(r"\b", r"(?:(?-u:\b)|\\[nrt])");
+        Some((Regex::new(&pattern).ok()?, form.is_secret))
+    };
+    FORMS.iter().map(compile).collect()
 });
 
 /// Every secret of a known form.
@@ -99,8 +94,7 @@ pub(super) fn find(text: &str, spans: &mut Vec<Span>) {
         spans.push(0..text.len());
         return;
     };
-    for index in compiled.set.matches(text) {
-        let Some((pattern, is_secret)) = compiled.forms.get(index) else { continue };
+    for (pattern, is_secret) in compiled {
         let found = pattern.captures_iter(text).filter_map(|captures| captures.get(1));
         spans.extend(found.filter(|found| is_secret(found.as_str())).map(|found| found.range()));
     }

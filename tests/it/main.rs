@@ -1,5 +1,6 @@
 //! The integration tests: one binary, real parts.
 
+mod admission;
 mod claude;
 mod control_plane;
 mod demo;
