@@ -93,7 +93,7 @@ pub async fn run_halves(
         tasks.spawn(async move { Ok(monitor.await?) });
     }
     if halves != Halves::Monitor {
-        let agent = agent::run(client, agent_settings, shutdown);
+        let agent = Box::pin(agent::run(client, agent_settings, shutdown));
         tasks.spawn(async move { Ok(agent.await?) });
     }
     while let Some(ended) = tasks.join_next().await {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// How often a loop says that it turns.
 pub const PULSE: Duration = Duration::from_secs(5);
 /// A loop that said nothing for so long hangs.
-const LIMP: Duration = Duration::from_secs(60);
+const LIMP: Duration = Duration::from_mins(1);
 
 /// A loop of the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
