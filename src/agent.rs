@@ -415,6 +415,17 @@ impl Dispatcher {
         if !holds || self.history.latest(config).as_ref() != Some(revision) {
             return false;
         }
+        // Else a fault would be learned that pods do not read yet.
+        let in_pods = self.context.executor.in_pods_by(&config.namespace, &config.name, revision).await;
+        let good_after = SignedDuration::try_from(self.context.settings.good_after).unwrap_or(SignedDuration::MAX);
+        match in_pods.map(|by| by.checked_add(good_after)) {
+            Ok(Ok(good_at)) if good_at <= now => {}
+            Ok(_) => return false,
+            Err(error) => {
+                tracing::warn!(%config, %error, "the pods cannot be listed; the revision is not kept yet");
+                return false;
+            }
+        }
         match baseline::keep(&self.context.client, config, revision, now).await {
             Ok(()) => {
                 self.learned.insert(config.clone(), revision.resource_version.clone());

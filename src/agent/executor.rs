@@ -12,9 +12,10 @@ use super::baseline::PROJECTION_LAG;
 use super::target;
 use crate::crd::{ATTEMPT_ANNOTATION, Action, ActionRecord, Ticket};
 use crate::document;
+use crate::history::Revision;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
@@ -255,6 +256,22 @@ impl Executor {
         }
         let object = self.read(namespace, &action.object.kind, &action.object.name).await?;
         Ok(object.filter(target::is_rolled_out).map(|_| written_at))
+    }
+
+    /// By when a revision of a ConfigMap is what every pod that mounts it reads.
+    pub async fn in_pods_by(&self, namespace: &str, name: &str, revision: &Revision) -> Result<Timestamp, kube::Error> {
+        // The first revision that was seen is older than that: when it was written, its writers say.
+        let written_at = revision.writers.values().filter_map(|writer| writer.at).max().filter(|_| revision.first);
+        let written_at = written_at.unwrap_or(revision.seen_at);
+        let mark = self.read_config_map(namespace, name).await?;
+        let mark = mark.as_ref().and_then(|object| object.annotations().get(ATTEMPT_ANNOTATION)).cloned();
+        let is_late = |pod: &Pod| {
+            pods::use_of(pod, name) == pods::Use::Mounted
+                && !pods::is_refreshed(pod, mark.as_deref().unwrap_or_default(), written_at)
+        };
+        let late = pods::running(&self.client, namespace).await?.iter().any(is_late);
+        let lag = if late { PROJECTION_LAG } else { SignedDuration::ZERO };
+        Ok(written_at.checked_add(lag).unwrap_or(Timestamp::MAX))
     }
 
     async fn target(&self, namespace: &str, action: &ActionRecord) -> Result<DynamicObject, ExecutorError> {

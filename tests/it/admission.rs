@@ -100,6 +100,7 @@ where
     written.map(|_| ()).map_err(|error| error.to_string())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is called with values made in place")]
 fn add(path: &str, value: Value) -> Value {
     json!({ "op": "add", "path": path, "value": value })
 }

@@ -3,6 +3,7 @@
 
 mod brakes;
 pub(crate) mod crash;
+mod pods;
 pub(crate) mod stage;
 
 use crate::stage::{Operating, PATIENCE};

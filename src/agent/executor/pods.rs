@@ -61,7 +61,8 @@ fn volumes<'a>(spec: &'a PodSpec, config_map: &str) -> Vec<&'a str> {
 
 /// Whether a change made at `written_at` under this mark has had its way to the pod smoothed, or needs none.
 pub fn is_refreshed(pod: &Pod, mark: &str, written_at: Timestamp) -> bool {
-    let began_later = pod.creation_timestamp().is_some_and(|created| created.0 > written_at);
+    // Times of creation are whole seconds.
+    let began_later = pod.creation_timestamp().is_some_and(|created| created.0 >= written_at);
     began_later || pod.annotations().get(REFRESH_ANNOTATION).is_some_and(|found| found == mark)
 }
 
