@@ -25,6 +25,7 @@ pub use ticket_status::{
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
+use serde_json::Value;
 
 /// The API group of all resources here.
 pub const GROUP: &str = "harness.dev";
@@ -43,5 +44,24 @@ pub const UNSETTLED_FINALIZER: &str = "harness.dev/unsettled-attempt";
 
 /// Every definition that the harness installs, in the order of installation.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![Invariant::crd(), Ticket::crd()]
+    vec![known_formats(Invariant::crd()), known_formats(Ticket::crd())]
+}
+
+/// The API server warns of formats that it does not know, such as those of unsigned numbers; their bounds say the same.
+fn known_formats(definition: CustomResourceDefinition) -> CustomResourceDefinition {
+    fn clean(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                if fields.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint")) {
+                    fields.shift_remove("format");
+                }
+                fields.values_mut().for_each(clean);
+            }
+            Value::Array(entries) => entries.iter_mut().for_each(clean),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let Ok(mut value) = serde_json::to_value(&definition) else { return definition };
+    clean(&mut value);
+    serde_json::from_value(value).unwrap_or(definition)
 }
