@@ -124,6 +124,12 @@ impl Double {
         self.requests().into_iter().filter(|it| it.json().get("tools").is_some()).collect()
     }
 
+    /// The requests of the planner's conversations about one ticket.
+    pub(crate) fn planned_for(&self, ticket: &str) -> Vec<Captured> {
+        let about = |it: &Captured| it.body.contains(&format!("# Ticket {ticket}\\n"));
+        self.planned().into_iter().filter(about).collect()
+    }
+
     /// Why requests were refused: a client that is right has none.
     pub(crate) fn rejections(&self) -> Vec<String> {
         self.requests().into_iter().filter_map(|it| it.rejection).collect()

@@ -30,7 +30,7 @@ async fn a_latency_breach_is_repaired_in_numbered_steps_with_one_line_each() {
     let usage = status.usage.as_ref().unwrap();
     assert_eq!(usage.models, ["claude-haiku-5-5", "claude-opus-5-5"]);
     assert!(usage.calls >= 4 && usage.input_tokens > 0 && usage.cache_read_tokens > 0, "{usage:?}");
-    assert_eq!(double.planned().len(), 2, "two turns are enough");
+    assert_eq!(double.planned_for("latency-1").len(), 2, "two turns are enough");
 }
 
 #[tokio::test]
