@@ -252,7 +252,10 @@ impl Dispatcher {
             let soon = tokio::time::Instant::now() + LEARN_PAUSE;
             look_at = Some(look_at.map_or(soon, |at| at.min(soon)));
         }
-        let finish = async { while self.incidents.join_next().await.is_some() {} };
+        let finish = async {
+            while self.incidents.join_next().await.is_some() {}
+            self.context.spending.settled().await;
+        };
         if tokio::time::timeout(SHUTDOWN_GRACE, finish).await.is_err() {
             tracing::warn!("incidents were cut short at shutdown; a successor goes on by their journals");
         }

@@ -77,7 +77,8 @@ pub struct Changes {
 
 /// Works on a ticket until it ends, it is gone, or `shutdown`.
 pub async fn run(context: &Context, key: &ObjectKey, changes: Changes, shutdown: CancellationToken) {
-    let mut incident = Incident { context, key, changes, shutdown, talk: None, margin: Margin::default() };
+    let mut incident =
+        Incident { context, key, changes, shutdown, written: None, talk: None, margin: Margin::default() };
     while !incident.shutdown.is_cancelled() {
         incident.changes.own.mark_unchanged();
         incident.changes.common.mark_unchanged();
@@ -128,13 +129,17 @@ struct Incident<'a> {
     key: &'a ObjectKey,
     changes: Changes,
     shutdown: CancellationToken,
+    /// The ticket as it was written last, until the next look.
+    written: Option<Ticket>,
     talk: Option<Talk>,
     margin: Margin,
 }
 
 impl Incident<'_> {
     async fn advance(&mut self) -> Result<Pace, IncidentError> {
-        let Some(observed) = observe(self.context, self.key).await? else { return Ok(Pace::Ended) };
+        let Some(observed) = observe(self.context, self.key, self.written.take()).await? else {
+            return Ok(Pace::Ended);
+        };
         match decide(&observed, Timestamp::now()) {
             Step::End => Ok(Pace::Ended),
             Step::Wait(_) if !self.margin.is_empty() => {
@@ -170,7 +175,7 @@ impl Incident<'_> {
         event: Event,
         message: &str,
         edit: impl FnOnce(&mut TicketStatus),
-    ) -> Result<Ticket, IncidentError> {
+    ) -> Result<(), IncidentError> {
         let phase = observed.ticket.phase();
         let transition = lifecycle::next(phase, event);
         let retry = observed.ticket.annotations().get(RETRY_ANNOTATION).cloned();
@@ -204,7 +209,8 @@ impl Incident<'_> {
             self.context.wake_all();
         }
         tracing::info!(ticket = %self.key, phase = ?transition.phase, reason = transition.reason, message, "recorded");
-        Ok(ticket)
+        self.written = Some(ticket);
+        Ok(())
     }
 
     async fn claim(&mut self, observed: &Observed) -> Result<Pace, IncidentError> {
@@ -219,7 +225,7 @@ impl Incident<'_> {
                     let purse = self.purse(observed, invariant);
                     self.margin.write_headline(self.context.scribe.as_ref(), purse, Arc::clone(&observed.ticket));
                 }
-                won.map(|_| Pace::Again)
+                won.map(|()| Pace::Again)
             }
             Err(holder) => {
                 let status = observed.ticket.status.clone().unwrap_or_default();

@@ -1,7 +1,8 @@
 //! Looks at everything that counts for one incident.
 //!
 //! Touches the world by reading: the ticket, its invariant, the namespace, and the objects of the last attempt, each
-//! fresh from the API server, because what follows may be a write.
+//! fresh from the API server, because what follows may be a write. Only while it reads, an incident goes on with the
+//! ticket as its own last write gave it: what follows then is a write of the ticket, which a newer version refuses.
 
 use super::Context;
 use super::baseline::holds_now;
@@ -20,10 +21,21 @@ use kube::{Api, ResourceExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The incident as it is now; `None` once the ticket is gone.
-pub async fn observe(context: &Context, key: &ObjectKey) -> Result<Option<Observed>, kube::Error> {
+/// The incident as it is now; `None` once the ticket is gone. `written` is the ticket as this incident wrote it a moment
+/// ago.
+pub async fn observe(
+    context: &Context,
+    key: &ObjectKey,
+    written: Option<Ticket>,
+) -> Result<Option<Observed>, kube::Error> {
     let tickets: Api<Ticket> = Api::namespaced(context.client.clone(), &key.namespace);
-    let Some(ticket) = tickets.get_opt(&key.name).await? else { return Ok(None) };
+    let ticket = match written.filter(|ticket| ticket.phase() == Phase::Diagnosing) {
+        Some(ticket) => ticket,
+        None => match tickets.get_opt(&key.name).await? {
+            Some(ticket) => ticket,
+            None => return Ok(None),
+        },
+    };
     let status = ticket.status.clone().unwrap_or_default();
     let (invariant, suspended) = if lifecycle::ended(status.phase) {
         (None, false)

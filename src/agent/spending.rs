@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// The name of the ConfigMap.
 pub const LEDGER_NAME: &str = "harness-agent-spend";
@@ -114,11 +114,17 @@ impl Spending {
         Purse { spending: self.clone(), ticket, limit }
     }
 
+    /// Returns once all that was being written is written.
+    pub async fn settled(&self) {
+        drop(self.last.lock().await);
+    }
+
+    /// `written`: what was written last, held for as long as this takes.
     async fn change<T>(
         &self,
+        mut written: OwnedMutexGuard<Option<ConfigMap>>,
         mut edit: impl FnMut(&mut Ledger) -> Result<T, SpendingError>,
     ) -> Result<T, SpendingError> {
-        let mut written = self.last.lock().await;
         let mut failed = None;
         for _ in 0..TRIES {
             if failed.is_some() {
@@ -203,8 +209,9 @@ impl Purse {
     /// Sets the worst case of a call aside, before it is sent.
     pub async fn reserve(&self, worst: Amount) -> Result<Reservation, SpendingError> {
         let day_limit = self.spending.day_limit;
+        let turn = Arc::clone(&self.spending.last).lock_owned().await;
         self.spending
-            .change(|ledger| {
+            .change(turn, |ledger| {
                 budget::admit((self.limit, ledger.spent_by(&self.ticket)), (day_limit, ledger.spent), worst)?;
                 ledger.add(&self.ticket, worst, Timestamp::now());
                 Ok(Reservation { amount: worst, day: ledger.day.clone() })
@@ -212,19 +219,21 @@ impl Purse {
             .await
     }
 
-    /// Gives back what the call did not use. If that fails, the ledger says too much rather than too little.
+    /// Gives back what the call did not use, in the background: its turn at the ledger comes before any later call's.
+    /// If it fails, the ledger says too much rather than too little.
     pub async fn settle(&self, reservation: Reservation, used: Amount) {
-        let unused = reservation.amount.minus(used);
-        let settled = self
-            .spending
-            .change(|ledger| {
-                ledger.give_back(&self.ticket, unused, &reservation.day);
+        let turn = Arc::clone(&self.spending.last).lock_owned().await;
+        let purse = self.clone();
+        tokio::spawn(async move {
+            let unused = reservation.amount.minus(used);
+            let give_back = |ledger: &mut Ledger| {
+                ledger.give_back(&purse.ticket, unused, &reservation.day);
                 Ok(())
-            })
-            .await;
-        if let Err(error) = settled {
-            tracing::warn!(ticket = self.ticket, %error, "a reservation stays in the ledger");
-        }
+            };
+            if let Err(error) = purse.spending.change(turn, give_back).await {
+                tracing::warn!(ticket = purse.ticket, %error, "a reservation stays in the ledger");
+            }
+        });
     }
 }
 
