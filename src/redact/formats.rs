@@ -22,7 +22,7 @@ const fn checked(pattern: &'static str, is_secret: Check) -> Form {
 }
 
 /// `\b` also matches after a line break that is written as `\n`.
-const FORMS: [Form; 43] = [
+const FORMS: [Form; 48] = [
     // Blocks. What is cut off at an end is a secret up to that end.
     form(r"(?s)(-{4,5} ?BEGIN [A-Za-z0-9 ]{1,64}-{4,5}.*?(?:-{4,5} ?END [A-Za-z0-9 ]{1,64}(?:-{4,5}|\z)|\z))"),
     form(r"((?:[A-Za-z0-9+/=]|\\[nr]|\s)*-{4,5} ?END [A-Za-z0-9 ]{1,64}-{4,5})"),
@@ -75,6 +75,14 @@ const FORMS: [Form; 43] = [
     form(r#"\b[A-Za-z0-9_.-]{1,64}:([^\s"'()/]{1,256})@(?:tcp|unix|udp)\("#),
     form(r"(?i)\bcurl\s(?:[^\n]{0,256}\s)?(?:-u|--user)[ =]?['\x22]?[^\s:'\x22]{1,128}:([^\s'\x22]+)"),
     form(r"(?i)\bsshpass\s+-p\s*['\x22]?([^\s'\x22]+)"),
+    form(r"\bredis-cli\s(?:[^\n]{0,256}\s)?-a\s+['\x22]?([^\s'\x22]+)"),
+    form(r"\b(?:mysql|mariadb)[a-z-]*\s(?:[^\n]{0,256}\s)?-p['\x22]?([^\s'\x22]+)"),
+    form(r"(?i)\bjdbc:oracle:\w{1,16}:[^/@\s]{1,128}/([^@\s]{1,256})@"),
+    form(r"(?m)^[ \t+-]{0,64}(?:requirepass|masterauth)\s+['\x22]?([^\s'\x22]+)"),
+    checked(r"(?i:\b(?:password|passphrase|secret|token|key) (?:is|was)[ :]+)['\x22`]?([^\s'\x22`]{6,})", |it| {
+        let it = it.trim_end_matches(['.', ',', ';', ':', ')', '!', '?']);
+        it.bytes().any(|byte| byte.is_ascii_digit()) && it.bytes().any(|byte| byte.is_ascii_alphabetic())
+    }),
 ];
 
 /// One by one: together they are too many for the quick way of the engine. A test compiles every pattern, so that none

@@ -52,6 +52,11 @@ fn a_value_behind_a_secret_name_is_masked_and_the_rest_stays() {
         ),
         ("ALTER USER bob PASSWORD 'hunter2'", "ALTER USER bob PASSWORD '«redacted»'"),
         ("seen ghp_0123456789abcdef here", "seen «redacted» here"),
+        ("redis-cli -h cache -a hunter2 ping", "redis-cli -h cache -a «redacted» ping"),
+        ("mysqldump -ubob -phunter2 app", "mysqldump -ubob -p«redacted» app"),
+        ("jdbc:oracle:thin:bob/hunter2@//db:1521/app", "jdbc:oracle:thin:bob/«redacted»@//db:1521/app"),
+        ("requirepass hunter2", "requirepass «redacted»"),
+        ("the password is hunter2, and", "the password is «redacted» and"),
     ];
     for (text, expected) in table {
         assert_eq!(line(text, 1000), expected, "{text}");
@@ -74,6 +79,10 @@ fn blocks_of_yaml_go_as_a_whole_and_their_neighbours_stay() {
         ("kind: Secret\ndata:\n  a: eA==\nmetadata: {}", "kind: Secret\ndata:\n  «redacted»\nmetadata: {}"),
         ("args:\n- --password\n- hunter2\n- --user", "args:\n- --password\n- «redacted»\n- --user"),
         ("token:\nnext: 5", "token:\nnext: 5"),
+        ("password: # of the database\n  one\nb: 2", "password: # of the database\n  «redacted»\nb: 2"),
+        ("password: &shared |\n  one\n  two\nb: 2", "password: «redacted»\nb: 2"),
+        ("password: !!str\n  one\nb: 2", "password: !!str\n  «redacted»\nb: 2"),
+        ("password = \"\"\"\none\ntwo\"\"\"\nb = 2", "password = \"\"\"«redacted»\"\"\"\nb = 2"),
     ];
     for (text, expected) in table {
         assert_eq!(block(text, 1000), expected, "{text}");

@@ -4,6 +4,8 @@ use crate::redact::{block, line};
 
 const LINES: &[&str] = &[
     "status 503 after 2 ms",
+    "the token is expired; a password is required; the key was deleted",
+    "mkdir -p /tmp/a && mysql -h db -P 3306",
     "NAME                            READY   STATUS             RESTARTS      AGE",
     "rate-limiter-7d9f8b6c5d-x2xz9   0/1     CrashLoopBackOff   5 (62s ago)   4m31s",
     "coredns-5d78c9869d-abcde        1/1     Running            0             12d   10.244.0.3   kind-control-plane",

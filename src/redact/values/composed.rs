@@ -18,6 +18,9 @@ pub(super) enum Value {
 /// The composed value of the name `word` that begins at `start`. One without an end goes on to the end of the text.
 pub(super) fn find(text: &str, word: &Span, start: usize, position: Option<Position>) -> Value {
     let rest = &text[start..];
+    if let Some(content) = of_several_lines(rest) {
+        return Value::Ends(start + content.start..start + content.end);
+    }
     if let Some(opening) = opening(rest) {
         let content = start + opening.length;
         return Value::Ends(content..content + quoted_length(&text[content..], &opening));
@@ -41,6 +44,14 @@ pub(super) fn find(text: &str, word: &Span, start: usize, position: Option<Posit
         }
         Some(Position::QuotedLineStart | Position::Middle) | None => Value::Plain,
     }
+}
+
+/// The content of a string between three quotes, as Python and TOML write it.
+fn of_several_lines(rest: &str) -> Option<Span> {
+    static QUOTES: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"\A(?:[bBrRuUfF]{1,2})?("{3}|'{3})"#).ok());
+    let quotes = QUOTES.as_ref()?.captures(rest)?.get(1)?;
+    let content = &rest[quotes.end()..];
+    Some(quotes.end()..quotes.end() + content.find(quotes.as_str()).unwrap_or(content.len()))
 }
 
 /// How a quoted string was opened.
@@ -121,8 +132,14 @@ fn is_reference(value: &str) -> bool {
 
 fn is_block_indicator(rest: &str) -> bool {
     static INDICATOR: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"\A[|>][+-]?[0-9]?[+-]?[ \t]*(?:#[^\n]*)?(?:\n|\\n|\z)").ok());
+        LazyLock::new(|| Regex::new(r"\A(?:[&!]\S*[ \t]+)*[|>][+-]?[0-9]?[+-]?[ \t]*(?:#[^\n]*)?(?:\n|\\n|\z)").ok());
     INDICATOR.as_ref().is_some_and(|indicator| indicator.is_match(rest))
+}
+
+/// Whether nothing but an anchor, a tag or a comment is left on the line: then the value is below.
+fn is_below(rest: &str) -> bool {
+    static NOTHING: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\A(?:[&!]\S*[ \t]*)*(?:#[^\n]*)?\n").ok());
+    NOTHING.as_ref().is_some_and(|nothing| nothing.is_match(rest))
 }
 
 /// A block of YAML below a name at the start of a line: all lines that are indented deeper than the name.
@@ -130,7 +147,7 @@ fn block(text: &str, word: &Span, start: usize) -> Option<Span> {
     let rest = &text[start..];
     let is_scalar = is_block_indicator(rest);
     let first_line_end = rest.find('\n')?;
-    if !is_scalar && first_line_end > 0 {
+    if !is_scalar && !is_below(rest) {
         return None;
     }
     let line_start = text[..word.start].rfind('\n').map_or(0, |at| at + 1);
