@@ -2,6 +2,7 @@
 //! would, and told apart from the harness's own repairs by its field manager.
 
 use crate::document::escape;
+use crate::pods;
 use crate::service::chaos::{ChaosError, Fault, apply};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -116,6 +117,11 @@ pub async fn inject(client: &Client, target: &ConfigKey, faults: &[Fault]) -> Re
         match api.patch(&target.name, &parameters, &patch).await {
             Ok(written) => {
                 let resource_version = written.resource_version().unwrap_or_default();
+                let mark = format!("{FIELD_MANAGER}.{resource_version}");
+                // Else a kubelet may bring the fault a minute later.
+                if let Err(error) = pods::refresh(client, FIELD_MANAGER, &namespace, &name, &mark).await {
+                    tracing::warn!(%namespace, config = name, %error, "pods get the change with their next sync");
+                }
                 return Ok(Written { at: Timestamp::now(), resource_version });
             }
             // 422 is how the API server says that a `test` of a JSON patch failed.

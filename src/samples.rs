@@ -7,6 +7,8 @@ use serde_json::Value;
 pub const CONFIG_NAME: &str = "rate-limiter-config";
 /// The key of the service's configuration in it.
 pub const CONFIG_KEY: &str = "service_config.json";
+/// The Deployment and the Service of the demo's service, where the chart installed them.
+pub const SERVICE: &str = "rate-limiter";
 /// The port that the invariants ask by default.
 pub const PORT: u16 = 8001;
 

@@ -4,7 +4,6 @@
 //! human's edit in between wins, and the mark, not the journal, tells a successor what happened.
 
 mod plan;
-pub mod pods;
 
 pub use plan::{NotPlanned, Planned, hash as proposal_hash};
 
@@ -13,6 +12,7 @@ use super::target;
 use crate::crd::{ATTEMPT_ANNOTATION, Action, ActionRecord, Ticket};
 use crate::document;
 use crate::history::Revision;
+use crate::pods;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -224,7 +224,7 @@ impl Executor {
     /// Has the pods that mount what an action changed look at it at once.
     pub async fn refresh(&self, namespace: &str, action: &ActionRecord, mark: &str) {
         if action.action == Action::EditConfig
-            && let Err(error) = pods::refresh(&self.client, namespace, &action.object.name, mark).await
+            && let Err(error) = pods::refresh(&self.client, FIELD_MANAGER, namespace, &action.object.name, mark).await
         {
             tracing::warn!(namespace, config = action.object.name, %error, "pods get the change with their next sync");
         }

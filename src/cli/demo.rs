@@ -12,7 +12,7 @@ use super::planning;
 use crate::samples::PORT;
 use crate::tui::model::Scope;
 use crate::tui::screen;
-use environment::{Environment, EnvironmentSettings, GOOD_AFTER, NAMESPACE, config_key};
+use environment::{Environment, EnvironmentSettings, config_key};
 use jiff::SignedDuration;
 use report::Report;
 use script::{Deadlines, Player, ScriptError, scenes};
@@ -33,6 +33,9 @@ pub struct Arguments {
     connection: Connection,
     #[command(flatten)]
     planning: planning::PlanningArguments,
+    /// The namespace of the demo.
+    #[arg(long, short, value_name = "NAME", default_value = "default")]
+    namespace: String,
     /// The port of the demo's service on this machine.
     #[arg(long, default_value_t = PORT)]
     port: u16,
@@ -62,6 +65,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let scripted = arguments.auto || arguments.output == Output::Json || !std::io::stdout().is_terminal();
     let settings = EnvironmentSettings {
         connection: arguments.connection,
+        namespace: arguments.namespace,
         port: arguments.port,
         planning: arguments.planning.planning()?,
         status_refresh: (!scripted).then_some(SCREEN_REFRESH),
@@ -73,19 +77,23 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     };
     let result = if scripted {
         let narrator = Narrator { output: arguments.output, started };
-        perform(&mut environment, &narrator, arguments.hold, &interrupted).await
+        perform(&mut environment, &settings.namespace, &narrator, arguments.hold, &interrupted).await
     } else {
-        show(&mut environment, &interrupted).await
+        show(&mut environment, &settings.namespace, &interrupted).await
     };
     environment.stop().await;
     result
 }
 
-async fn show(environment: &mut Environment, interrupted: &CancellationToken) -> Result<ExitCode, Failure> {
+async fn show(
+    environment: &mut Environment,
+    namespace: &str,
+    interrupted: &CancellationToken,
+) -> Result<ExitCode, Failure> {
     let scope = Scope {
-        namespace: Some(NAMESPACE.to_owned()),
-        config: config_key(),
-        good_after: SignedDuration::try_from(GOOD_AFTER).ok(),
+        namespace: Some(namespace.to_owned()),
+        config: config_key(namespace),
+        good_after: environment.good_after.and_then(|it| SignedDuration::try_from(it).ok()),
     };
     let (client, cluster) = (environment.client.clone(), environment.cluster.clone());
     tokio::select! {
@@ -97,6 +105,7 @@ async fn show(environment: &mut Environment, interrupted: &CancellationToken) ->
 
 async fn perform(
     environment: &mut Environment,
+    namespace: &str,
     narrator: &Narrator,
     hold: bool,
     interrupted: &CancellationToken,
@@ -105,7 +114,8 @@ async fn perform(
     narrator.tell(&format!("  {} get tickets -w", environment.cluster.kubectl));
     let tell = |line: &str| narrator.tell(line);
     let (client, cluster) = (environment.client.clone(), environment.cluster.clone());
-    let mut player = Player::new(client, cluster, config_key(), Deadlines::default(), &tell);
+    let deadlines = environment.good_after.map_or_else(Deadlines::patient, |_| Deadlines::default());
+    let mut player = Player::new(client, cluster, config_key(namespace), deadlines, &tell);
     let mut report = Report {
         kubernetes: environment.cluster.version.clone(),
         kubeconfig: environment.kubeconfig.clone(),

@@ -46,3 +46,9 @@ readinessProbe:
   periodSeconds: 2
   timeoutSeconds: 5
 {{- end }}
+
+{{- define "harness.test.hook" -}}
+helm.sh/hook: test
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}

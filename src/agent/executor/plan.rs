@@ -2,12 +2,13 @@
 //!
 //! Touches the world by reading.
 
-use super::{Executor, pods};
+use super::Executor;
 use crate::agent::change::ProposedChange;
 use crate::agent::policy::{self, Edit, Refusal};
 use crate::agent::target;
 use crate::crd::{Action, ActionRecord, Allow, ObjectReference, Workload};
 use crate::document;
+use crate::pods;
 use crate::redact;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};

@@ -72,6 +72,13 @@ impl Default for Deadlines {
     }
 }
 
+impl Deadlines {
+    /// For a harness that was installed by somebody else: how soon it takes a configuration for good is not known.
+    pub fn patient() -> Self {
+        Self { calm: Duration::from_mins(10), ..Self::default() }
+    }
+}
+
 /// Why the script could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ScriptError {

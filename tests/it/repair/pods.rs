@@ -6,7 +6,10 @@ use crate::stage::PATIENCE;
 use crate::support::eventually;
 use harness::agent::baseline::KNOWN_GOOD_LABEL;
 use harness::crd::Phase;
+use harness::injection::{ConfigKey, inject};
+use harness::pods::REFRESH_ANNOTATION;
 use harness::samples::{CONFIG_KEY, CONFIG_NAME};
+use harness::service::chaos::Fault;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
@@ -41,7 +44,18 @@ async fn pods_that_mount_the_changed_config_map_are_annotated_so_that_their_kube
     let lag = attempt.in_force_at.as_ref().unwrap().0.duration_since(attempt.written_at.as_ref().unwrap().0);
     assert!(lag.as_secs() < 60, "it did not wait for the kubelet's next sync: {lag}");
     let pod = stage.api::<Pod>().get("api").await.unwrap();
-    assert_eq!(pod.annotations()["harness.dev/config-refresh"], "latency-1/1");
+    assert_eq!(pod.annotations()[REFRESH_ANNOTATION], "latency-1/1");
+}
+
+#[tokio::test]
+async fn a_fault_that_is_injected_reaches_the_pods_at_once_too() {
+    let stage = Stage::new("refresh-fault").await;
+    mounting_pod(&stage).await;
+    let target =
+        ConfigKey { namespace: stage.namespace.clone(), name: CONFIG_NAME.to_owned(), key: CONFIG_KEY.to_owned() };
+    let written = inject(&stage.client, &target, &[Fault::Dead]).await.unwrap();
+    let pod = stage.api::<Pod>().get("api").await.unwrap();
+    assert_eq!(pod.annotations()[REFRESH_ANNOTATION], format!("harness-chaos.{}", written.resource_version));
 }
 
 #[tokio::test]

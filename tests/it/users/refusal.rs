@@ -56,6 +56,24 @@ async fn the_api_server_refuses_what_cannot_be_meant_and_says_why() {
 }
 
 #[tokio::test]
+async fn every_sample_invariant_is_accepted() {
+    let stage = Stage::monitored("samples").await;
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/invariants");
+    let mut count = 0;
+    for file in std::fs::read_dir(directory).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let sample: Value = serde_yaml::from_str(&text).unwrap();
+        let name = sample["metadata"]["name"].as_str().unwrap().to_owned();
+        let parameters =
+            PatchParams { field_validation: Some(ValidationDirective::Strict), ..PatchParams::apply(PERSON) };
+        stage.api::<Invariant>().patch(&name, &parameters, &Patch::Apply(sample)).await.unwrap();
+        stage.condition(&name, "Accepted", "True").await;
+        count += 1;
+    }
+    assert_eq!(count, 3);
+}
+
+#[tokio::test]
 async fn a_name_that_leaves_no_room_for_the_number_of_a_ticket_is_refused() {
     let stage = Stage::monitored("long-name").await;
     let Err(kube::Error::Api(status)) = stage.try_apply(&"a".repeat(241), json!({})).await else { panic!("accepted") };

@@ -12,7 +12,7 @@ use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 
-/// Set on pods to the mark of the attempt that changed what they mount.
+/// Set on pods to the mark of what changed the ConfigMap that they mount.
 pub const REFRESH_ANNOTATION: &str = "harness.dev/config-refresh";
 
 /// How a pod takes a ConfigMap.
@@ -77,9 +77,15 @@ pub async fn running(client: &Client, namespace: &str) -> Result<Vec<Pod>, kube:
 }
 
 /// Has the kubelets look at the pods that mount a ConfigMap. A pod that cannot be annotated gets the change later.
-pub async fn refresh(client: &Client, namespace: &str, config_map: &str, mark: &str) -> Result<(), kube::Error> {
+pub async fn refresh(
+    client: &Client,
+    field_manager: &str,
+    namespace: &str,
+    config_map: &str,
+    mark: &str,
+) -> Result<(), kube::Error> {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let parameters = PatchParams { field_manager: Some(super::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let parameters = PatchParams { field_manager: Some(field_manager.to_owned()), ..PatchParams::default() };
     let patch = Patch::Merge(json!({ "metadata": { "annotations": { REFRESH_ANNOTATION: mark } } }));
     let mounting = running(client, namespace).await?;
     let mounting = mounting.iter().filter(|pod| use_of(pod, config_map) == Use::Mounted);
