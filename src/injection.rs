@@ -119,9 +119,7 @@ pub async fn inject(client: &Client, target: &ConfigKey, faults: &[Fault]) -> Re
                 let resource_version = written.resource_version().unwrap_or_default();
                 let mark = format!("{FIELD_MANAGER}.{resource_version}");
                 // Else a kubelet may bring the fault a minute later.
-                if let Err(error) = pods::refresh(client, FIELD_MANAGER, &namespace, &name, &mark).await {
-                    tracing::warn!(%namespace, config = name, %error, "pods get the change with their next sync");
-                }
+                pods::refresh(client, FIELD_MANAGER, &namespace, &name, &mark).await;
                 return Ok(Written { at: Timestamp::now(), resource_version });
             }
             // 422 is how the API server says that a `test` of a JSON patch failed.

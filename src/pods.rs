@@ -77,18 +77,18 @@ pub async fn running(client: &Client, namespace: &str) -> Result<Vec<Pod>, kube:
 }
 
 /// Has the kubelets look at the pods that mount a ConfigMap. A pod that cannot be annotated gets the change later.
-pub async fn refresh(
-    client: &Client,
-    field_manager: &str,
-    namespace: &str,
-    config_map: &str,
-    mark: &str,
-) -> Result<(), kube::Error> {
+pub async fn refresh(client: &Client, field_manager: &str, namespace: &str, config_map: &str, mark: &str) {
+    let running = match running(client, namespace).await {
+        Ok(running) => running,
+        Err(error) => {
+            tracing::warn!(namespace, config_map, %error, "pods get the change with their next sync");
+            return;
+        }
+    };
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let parameters = PatchParams { field_manager: Some(field_manager.to_owned()), ..PatchParams::default() };
     let patch = Patch::Merge(json!({ "metadata": { "annotations": { REFRESH_ANNOTATION: mark } } }));
-    let mounting = running(client, namespace).await?;
-    let mounting = mounting.iter().filter(|pod| use_of(pod, config_map) == Use::Mounted);
+    let mounting = running.iter().filter(|pod| use_of(pod, config_map) == Use::Mounted);
     let annotated = mounting.map(|pod| {
         let (api, patch, parameters, name) = (&api, &patch, &parameters, pod.name_any());
         async move {
@@ -98,7 +98,6 @@ pub async fn refresh(
         }
     });
     futures::future::join_all(annotated).await;
-    Ok(())
 }
 
 /// The workloads whose pods take a ConfigMap in a way that needs a restart; `None` for a pod without one.

@@ -42,6 +42,22 @@ impl Board {
         names.filter(is_broken).map(str::to_owned).collect()
     }
 
+    /// Which of these invariants broke after `since`: by the monitor's word they are broken, and as many samples as that
+    /// takes were asked after that time. A check that was under way when a repair came says nothing about the repair.
+    pub fn regressed<'a>(
+        &self,
+        namespace: &str,
+        names: impl Iterator<Item = &'a str>,
+        since: Timestamp,
+    ) -> Vec<String> {
+        let mut broken = self.broken(namespace, names);
+        let state = self.lock();
+        broken.retain(|name| {
+            state.invariants.get(&ObjectKey::new(namespace, name.as_str())).is_some_and(|it| breaches_since(it, since))
+        });
+        broken
+    }
+
     /// Whether so much of a namespace is broken, by the monitor's word, that the cause lies elsewhere.
     pub fn outage(&self, namespace: &str) -> Option<Outage> {
         let state = self.lock();
@@ -148,6 +164,13 @@ fn attempts(ticket: &Ticket) -> &[Attempt] {
     ticket.status.as_ref().map_or(&[], |status| &status.attempts)
 }
 
+/// Whether the samples that opened the present row of breaches were all asked at or after `since`.
+fn breaches_since(invariant: &Invariant, since: Timestamp) -> bool {
+    let samples = invariant.status.iter().flat_map(|status| status.recent_samples.iter().rev());
+    let row = samples.take_while(|sample| sample.verdict != VerdictName::Holds && sample.at.0 >= since).count();
+    u32::try_from(row).is_ok_and(|row| row >= invariant.spec.failure_threshold)
+}
+
 /// The status of the Holding condition.
 pub fn holding(invariant: &Invariant) -> Option<&str> {
     let conditions = &invariant.status.as_ref()?.conditions;
@@ -168,4 +191,37 @@ pub fn concerns_incidents(before: &Invariant, after: &Invariant) -> bool {
 /// What the last sample meant.
 pub fn verdict(invariant: &Invariant) -> Option<VerdictName> {
     invariant.status.as_ref()?.verdict
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_breaches_that_were_asked_after_a_repair_speak_against_it() {
+        let sample = |second: u32, verdict: &str| json!({ "at": format!("2026-11-23T12:00:{second:02}.000000Z"), "verdict": verdict, "value": "x", "latencyMilliseconds": 1 });
+        let invariant: Invariant = serde_json::from_value(json!({
+            "apiVersion": "harness.dev/v1alpha1",
+            "kind": "Invariant",
+            "metadata": { "name": "guard", "namespace": "shop" },
+            "spec": { "query": "http://shop/", "condition": "== 200", "failureThreshold": 2 },
+            "status": {
+                "conditions": [{
+                    "type": "Holding", "status": "False", "reason": "TimedOut", "message": "",
+                    "lastTransitionTime": "2026-11-23T12:00:12Z",
+                }],
+                "recentSamples": [sample(2, "Holds"), sample(7, "Breached"), sample(12, "Breached")],
+            },
+        }))
+        .unwrap();
+        let board = Board::default();
+        board.lock().invariants.insert(ObjectKey::of(&invariant), Arc::new(invariant));
+        let regressed = |second: &str| {
+            let since = format!("2026-11-23T12:00:{second}Z").parse().unwrap();
+            board.regressed("shop", ["guard", "gone"].into_iter(), since)
+        };
+        assert_eq!(regressed("07"), ["guard"]);
+        assert_eq!(regressed("08"), Vec::<String>::new());
+    }
 }

@@ -223,10 +223,8 @@ impl Executor {
 
     /// Has the pods that mount what an action changed look at it at once.
     pub async fn refresh(&self, namespace: &str, action: &ActionRecord, mark: &str) {
-        if action.action == Action::EditConfig
-            && let Err(error) = pods::refresh(&self.client, FIELD_MANAGER, namespace, &action.object.name, mark).await
-        {
-            tracing::warn!(namespace, config = action.object.name, %error, "pods get the change with their next sync");
+        if action.action == Action::EditConfig {
+            pods::refresh(&self.client, FIELD_MANAGER, namespace, &action.object.name, mark).await;
         }
     }
 

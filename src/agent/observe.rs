@@ -68,7 +68,6 @@ async fn facts(
 ) -> Result<Facts, kube::Error> {
     let namespace = ticket.namespace().unwrap_or_default();
     let dependencies = invariant.spec.depends_on.iter().map(|it| it.name.as_str());
-    let guards = status.attempts.last().into_iter().flat_map(|attempt| &attempt.guards).map(String::as_str);
     Ok(Facts {
         suspended: context.settings.suspended || namespace_suspended || says_so(invariant.annotations()),
         outage: context.board.outage(&namespace),
@@ -77,7 +76,7 @@ async fn facts(
         cooldown_until: cooldown_until(context.board.earlier_attempts(ticket).iter(), invariant),
         targets: targets(context, ticket, status).await?,
         in_force_from: in_force_from(context, ticket, status).await?,
-        regressed_guards: context.board.broken(&namespace, guards),
+        regressed_guards: regressed_guards(context, &namespace, status),
         blind: is_blind(invariant),
         object_changed: object_changed(context, &namespace, status).await?,
     })
@@ -98,6 +97,14 @@ async fn answers_well(context: &Context, ticket: &Ticket, status: &TicketStatus,
     let waited = matches!(status.reason.as_deref(), Some("WaitingForTarget" | "AwaitingVerdict"));
     let free = context.claims.is_free(&ObjectKey::of(ticket), &objects(invariant));
     status.phase == Phase::Open && waited && free && holds_now(&context.prober, std::slice::from_ref(invariant)).await
+}
+
+/// The guards of the last attempt that broke since its change is in force.
+fn regressed_guards(context: &Context, namespace: &str, status: &TicketStatus) -> Vec<String> {
+    let in_force = status.attempts.last().and_then(|attempt| Some((attempt, attempt.in_force_at.as_ref()?)));
+    in_force.map_or_else(Vec::new, |(attempt, since)| {
+        context.board.regressed(namespace, attempt.guards.iter().map(String::as_str), since.0)
+    })
 }
 
 /// The last sample could not be asked, for a reason on the harness's own side.

@@ -116,7 +116,12 @@ impl Spending {
 
     /// Returns once all that was being written is written.
     pub async fn settled(&self) {
-        drop(self.last.lock().await);
+        drop(self.turn().await);
+    }
+
+    /// Waits for one's turn to write, and holds it.
+    async fn turn(&self) -> OwnedMutexGuard<Option<ConfigMap>> {
+        Arc::clone(&self.last).lock_owned().await
     }
 
     /// `written`: what was written last, held for as long as this takes.
@@ -209,7 +214,7 @@ impl Purse {
     /// Sets the worst case of a call aside, before it is sent.
     pub async fn reserve(&self, worst: Amount) -> Result<Reservation, SpendingError> {
         let day_limit = self.spending.day_limit;
-        let turn = Arc::clone(&self.spending.last).lock_owned().await;
+        let turn = self.spending.turn().await;
         self.spending
             .change(turn, |ledger| {
                 budget::admit((self.limit, ledger.spent_by(&self.ticket)), (day_limit, ledger.spent), worst)?;
@@ -222,7 +227,7 @@ impl Purse {
     /// Gives back what the call did not use, in the background: its turn at the ledger comes before any later call's.
     /// If it fails, the ledger says too much rather than too little.
     pub async fn settle(&self, reservation: Reservation, used: Amount) {
-        let turn = Arc::clone(&self.spending.last).lock_owned().await;
+        let turn = self.spending.turn().await;
         let purse = self.clone();
         tokio::spawn(async move {
             let unused = reservation.amount.minus(used);

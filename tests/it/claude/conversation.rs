@@ -61,7 +61,8 @@ async fn each_of_ten_requests_begins_with_all_of_the_one_before_and_is_read_from
         assert!(pair[1].starts_with(before), "{before}\n{}", pair[1]);
     }
     let usage = status(&ticket).usage.clone().unwrap();
-    assert!(usage.cache_read_tokens > usage.input_tokens, "{usage:?}");
+    // What is read anew is mostly the summaries' input, which is too short for a cache.
+    assert!(usage.cache_read_tokens > 3 * usage.input_tokens, "{usage:?}");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::stage::Stage;
 use super::{SLOW, status};
-use crate::stage::PATIENCE;
+use crate::stage::{Operating, PATIENCE};
 use crate::support::eventually;
 use harness::agent::baseline::KNOWN_GOOD_LABEL;
 use harness::crd::Phase;
@@ -31,13 +31,19 @@ async fn mounting_pod(stage: &Stage) {
     stage.api::<Pod>().create(&PostParams::default(), &pod).await.unwrap();
 }
 
-#[tokio::test]
-async fn pods_that_mount_the_changed_config_map_are_annotated_so_that_their_kubelets_look_at_once() {
-    let stage = Stage::new("refresh").await;
+/// A service in such a pod, whose configuration is known to be good.
+async fn learned_with_a_pod(name: &str) -> (Stage, Operating) {
+    let stage = Stage::new(name).await;
     mounting_pod(&stage).await;
     stage.watch_service(&json!({})).await;
-    let _operator = stage.operate_both();
+    let operator = stage.operate_both();
     stage.learned().await;
+    (stage, operator)
+}
+
+#[tokio::test]
+async fn pods_that_mount_the_changed_config_map_are_annotated_so_that_their_kubelets_look_at_once() {
+    let (stage, _operator) = learned_with_a_pod("refresh").await;
     stage.write_config(SLOW).await;
     let ticket = stage.wait_for_phase("latency-1", Phase::Resolved).await;
     let attempt = &status(&ticket).attempts[0];
@@ -60,11 +66,7 @@ async fn a_fault_that_is_injected_reaches_the_pods_at_once_too() {
 
 #[tokio::test]
 async fn a_change_that_pods_do_not_read_yet_is_not_learned_as_good() {
-    let stage = Stage::new("unread").await;
-    mounting_pod(&stage).await;
-    stage.watch_service(&json!({})).await;
-    let _operator = stage.operate_both();
-    stage.learned().await;
+    let (stage, _operator) = learned_with_a_pod("unread").await;
     // Harmless to the service here; whether it is in the pod is not known before the kubelet has looked.
     let changed = r#"{"enabled": true, "delay_ms": 1}"#;
     stage.write_config(changed).await;
