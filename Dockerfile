@@ -12,9 +12,9 @@ RUN echo "$(uname -m)-unknown-linux-gnu" > /target
 ENV RUSTFLAGS="-C target-feature=+crt-static"
 # The dependencies are a layer of their own: a change of the code does not build them again.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src benches examples \
-    && echo 'fn main() {}' > src/main.rs && echo > src/lib.rs \
-    && echo 'fn main() {}' > benches/incident.rs && echo 'fn main() {}' > examples/messages-api-double.rs \
+RUN mkdir -p src benches/cost examples && echo > src/lib.rs \
+    && for file in src/main benches/incident benches/decisions benches/cost/main examples/messages-api-double; do \
+         echo 'fn main() {}' > "$file.rs"; done \
     && cargo build --release --locked --bin harness --target "$(cat /target)"
 COPY src ./src
 COPY crds ./crds

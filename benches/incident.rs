@@ -130,6 +130,7 @@ fn settings(double: &Double) -> OperatorSettings {
         status_refresh: Some(Duration::from_secs(1)),
         good_after: Duration::from_hours(1),
         ticket_ttl: Duration::from_hours(1),
+        tickets_per_invariant: 20,
         suspended: false,
         planning: Planning { model: Some(model), last_known_good: false },
         home: NAMESPACE.to_owned(),

@@ -101,7 +101,12 @@ fn remember_secrets() {
 }
 
 fn in_runtime(command: Command) -> Result<ExitCode, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut builder = match command {
+        // One loop, and thousands of short connections: a second thread would only hand them to and fro.
+        Command::Monitor(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.enable_all().build()?;
     runtime.block_on(async {
         match command {
             Command::Demo(arguments) => demo::run(arguments).await,

@@ -11,8 +11,8 @@ pub mod ticket_status;
 
 pub use condition::{reason, set_condition, type_};
 pub use invariant::{
-    Allow, Budget, ConfigMapKey, Dependency, Invariant, InvariantSpec, InvariantStatus, Mode, NoData, RecentSample,
-    Remediation, ScaleBounds, Severity, Target, TargetKind, VerdictName, Workload, WorkloadKind,
+    Allow, Budget, ConfigMapKey, Connection, Dependency, Invariant, InvariantSpec, InvariantStatus, Mode, NoData,
+    RecentSample, Remediation, ScaleBounds, Severity, Target, TargetKind, VerdictName, Workload, WorkloadKind,
 };
 pub use ticket::{
     Approval, ApprovalDecision, ConfigEvidence, Evidence, InvariantReference, Opening, PathChange, PathValue,

@@ -2,6 +2,7 @@
 //!
 //! Touches the world in one way: a watch for each ConfigMap that somebody asked to follow.
 
+use crate::crd::{Allow, Invariant};
 use crate::watch::{Change, ObjectKey, changes};
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -93,6 +94,16 @@ pub fn gitops_tool(object: &impl ResourceExt) -> Option<&'static str> {
     }
 }
 
+/// The ConfigMaps that a repair of this invariant may touch.
+pub fn config_maps_of(invariant: &Invariant) -> Vec<ObjectKey> {
+    let namespace = invariant.namespace().unwrap_or_default();
+    let allowed = invariant.spec.remediation.allow.iter().filter_map(|allow| match allow {
+        Allow::EditConfig(target) => Some(ObjectKey::new(namespace.clone(), &target.name)),
+        Allow::Restart(_) | Allow::Rollback(_) | Allow::Scale(_) => None,
+    });
+    allowed.collect()
+}
+
 /// The states of the followed ConfigMaps. Cheap to clone; clones share all.
 #[derive(Clone)]
 pub struct ConfigHistory {
@@ -102,6 +113,8 @@ pub struct ConfigHistory {
 }
 
 struct Followed {
+    /// How often somebody asked for it.
+    followers: usize,
     revisions: VecDeque<Arc<Revision>>,
     watch: AbortHandle,
 }
@@ -118,13 +131,20 @@ impl ConfigHistory {
         Self { client, followed: Arc::default(), changed: signal::Sender::new(0) }
     }
 
-    /// Follows exactly these ConfigMaps from now on; what was known of others is forgotten.
-    pub fn follow_only(&self, wanted: impl IntoIterator<Item = ObjectKey>) {
+    /// Follows `after` from now on, once for each time it is named, and no longer what was named in `before`. What
+    /// nobody follows any more is forgotten.
+    pub fn follow_instead(&self, before: Vec<ObjectKey>, after: Vec<ObjectKey>) {
         let mut followed = self.lock();
-        let mut before = std::mem::take(&mut *followed);
-        for key in wanted {
-            let entry = before.remove(&key).unwrap_or_else(|| self.begin(key.clone()));
-            followed.insert(key, entry);
+        for key in after {
+            followed.entry(key).or_insert_with_key(|key| self.begin(key.clone())).followers += 1;
+        }
+        for key in before {
+            if let Some(entry) = followed.get_mut(&key) {
+                entry.followers -= 1;
+                if entry.followers == 0 {
+                    followed.remove(&key);
+                }
+            }
         }
     }
 
@@ -158,7 +178,7 @@ impl ConfigHistory {
                 history.record(&followed_key, change);
             }
         });
-        Followed { revisions: VecDeque::new(), watch: task.abort_handle() }
+        Followed { followers: 0, revisions: VecDeque::new(), watch: task.abort_handle() }
     }
 
     fn record(&self, key: &ObjectKey, change: Change<ConfigMap>) {

@@ -5,10 +5,13 @@
 
 use crate::crd::{Phase, Ticket, TicketStatus};
 use crate::lifecycle::{self, Transition};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
 use kube::api::{Api, PostParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource, ResourceExt};
+use std::num::NonZeroU32;
+use std::sync::LazyLock;
 
 /// The API server refuses a longer note. Bytes.
 const MAX_NOTE: usize = 1024;
@@ -36,8 +39,30 @@ pub async fn record(
     Ok(recorded)
 }
 
+/// Events of one object by this process: so many at once, and then one a minute.
+const EVENTS_AT_ONCE: NonZeroU32 = NonZeroU32::new(25).unwrap();
+
+/// Objects whose events are counted, before those that had none of late are forgotten.
+const COUNTED_OBJECTS: usize = 1024;
+
+/// Keeps a ticket that goes to and fro from filling the event store, which all of the cluster shares.
+static EVENTS: LazyLock<DefaultKeyedRateLimiter<String>> =
+    LazyLock::new(|| RateLimiter::keyed(Quota::per_minute(NonZeroU32::MIN).allow_burst(EVENTS_AT_ONCE)));
+
+/// Whether one more event of this object may be published now.
+fn may_announce(events: &DefaultKeyedRateLimiter<String>, uid: &str) -> bool {
+    if events.len() > COUNTED_OBJECTS {
+        events.retain_recent();
+    }
+    events.check_key(&uid.to_owned()).is_ok()
+}
+
 /// Publishes the ticket's new phase as a Kubernetes event, in the background: an event that is lost is lost.
 fn announce(client: Client, field_manager: &str, ticket: &Ticket, phase: Phase) {
+    if !may_announce(&EVENTS, ticket.metadata.uid.as_deref().unwrap_or_default()) {
+        tracing::debug!(ticket = ticket.name_any(), ?phase, "too many events of this ticket; this one is left out");
+        return;
+    }
     let status = ticket.status.clone().unwrap_or_default();
     let mut note = status.message.unwrap_or_default();
     note.truncate(note.floor_char_boundary(MAX_NOTE));
@@ -68,4 +93,16 @@ fn announce(client: Client, field_manager: &str, ticket: &Ticket, phase: Phase) 
 /// Somebody else wrote first, or the object is gone: nothing is wrong, the next look decides again.
 pub fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409 || status.code == 404)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_that_goes_to_and_fro_has_a_limited_number_of_events_and_others_have_theirs() {
+        let events = RateLimiter::keyed(Quota::per_minute(NonZeroU32::MIN).allow_burst(EVENTS_AT_ONCE));
+        let published = |uid: &str| (0..100).filter(|_| may_announce(&events, uid)).count();
+        assert_eq!((published("one"), published("other")), (25, 25));
+    }
 }

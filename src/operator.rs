@@ -22,6 +22,8 @@ pub struct OperatorSettings {
     pub good_after: Duration,
     /// How long an ended ticket is kept.
     pub ticket_ttl: Duration,
+    /// So many ended tickets of an invariant are kept.
+    pub tickets_per_invariant: usize,
     /// Stops all writes to targets.
     pub suspended: bool,
     /// Who plans repairs.
@@ -76,6 +78,7 @@ pub async fn run_halves(
         egress,
         status_refresh: settings.status_refresh,
         ticket_ttl: settings.ticket_ttl,
+        tickets_per_invariant: settings.tickets_per_invariant,
     };
     let agent_settings = agent::Settings {
         namespaces: settings.namespaces,

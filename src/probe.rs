@@ -16,8 +16,8 @@ pub use egress::EgressPolicy;
 pub use http::{Prober, ProberError};
 pub use query::Query;
 pub use sample::{
-    Blindness, BlindnessReason, Failure, FailureReason, Judgement, Measurement, Observation, Sample, Value, Verdict,
-    judge,
+    Blindness, BlindnessReason, Failure, FailureReason, Judgement, Measurement, Observation, Reading, Sample, Value,
+    Verdict, judge,
 };
 
 /// Where a text stopped making sense, and what would have.

@@ -8,8 +8,9 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,9 @@ use std::time::{Duration, Instant};
 pub const PULSE: Duration = Duration::from_secs(5);
 /// A loop that said nothing for so long hangs.
 const LIMP: Duration = Duration::from_mins(1);
+
+/// The upper bounds by which the lateness of checks is counted.
+const LATENESS_SECONDS: [f64; 9] = [0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
 /// A loop of the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,8 @@ struct Inner {
     registry: Registry,
     checks: Family<Verdict, Counter>,
     skipped: Counter,
+    lateness: Histogram,
+    status_writes: Counter,
     invariants: Gauge,
     phases: Family<InPhase, Counter>,
     open: Family<InPhase, Gauge>,
@@ -65,13 +71,31 @@ impl Default for Vitals {
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version of the harness", build);
         let (checks, phases, open) = (Family::default(), Family::default(), Family::default());
-        let (skipped, invariants) = (Counter::default(), Gauge::default());
+        let (skipped, status_writes, invariants) = (Counter::default(), Counter::default(), Gauge::default());
+        let lateness = Histogram::new(LATENESS_SECONDS);
         registry.register("checks", "Checks of invariants, by what they meant", Family::clone(&checks));
         registry.register("checks_skipped", "Checks that were due and not begun in time", skipped.clone());
+        registry.register_with_unit(
+            "check_start_lateness",
+            "How long after they were due checks began",
+            Unit::Seconds,
+            lateness.clone(),
+        );
+        registry.register("status_writes", "Statuses of invariants that were written", status_writes.clone());
         registry.register("invariants", "Invariants that are known", invariants.clone());
         registry.register("ticket_phases", "Phases that tickets entered", Family::clone(&phases));
         registry.register("open_tickets", "Tickets that have not ended, by phase", Family::clone(&open));
-        Self(Arc::new(Inner { loops: Mutex::default(), registry, checks, skipped, invariants, phases, open }))
+        Self(Arc::new(Inner {
+            loops: Mutex::default(),
+            registry,
+            checks,
+            skipped,
+            lateness,
+            status_writes,
+            invariants,
+            phases,
+            open,
+        }))
     }
 }
 
@@ -89,6 +113,16 @@ impl Vitals {
     /// A check was made.
     pub fn checked(&self, verdict: VerdictName) {
         self.0.checks.get_or_create(&Verdict { verdict: format!("{verdict:?}") }).inc();
+    }
+
+    /// A check began so long after it was due.
+    pub fn started(&self, late: Duration) {
+        self.0.lateness.observe(late.as_secs_f64());
+    }
+
+    /// The status of an invariant was written.
+    pub fn status_written(&self) {
+        self.0.status_writes.inc();
     }
 
     /// Checks were due and not begun.

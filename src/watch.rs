@@ -2,6 +2,7 @@
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -45,7 +46,7 @@ where
     namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
 }
 
-/// Follows all objects of a kind in these namespaces; none named: in all.
+/// Follows all objects of a kind in these namespaces; none named: in all. They come without managed fields.
 pub fn changes_in<K>(client: &Client, namespaces: &[String]) -> impl Stream<Item = Change<K>> + Send + use<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -57,16 +58,30 @@ where
 {
     let only = if let [only] = namespaces { Some(only.as_str()) } else { None };
     let wanted = namespaces.to_vec();
-    changes(scope(client, only), watcher::Config::default()).filter(move |change: &Change<K>| {
+    changes(scope(client, only), watcher::Config::default()).filter_map(move |mut change: Change<K>| {
         let covers = |namespace: &str| wanted.is_empty() || wanted.iter().any(|it| it == namespace);
-        let is_wanted = match change {
-            Change::Applied(object) => covers(&object.namespace().unwrap_or_default()),
+        let is_wanted = match &mut change {
+            Change::Applied(object) => {
+                prune(object.meta_mut());
+                covers(object.meta().namespace.as_deref().unwrap_or_default())
+            }
             Change::Deleted(key) => covers(&key.namespace),
             Change::Synced => true,
         };
-        async move { is_wanted }
+        async move { is_wanted.then_some(change) }
     })
 }
+
+/// Forgets what is not asked of an object that is kept: mostly it is longer than all the rest.
+fn prune(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove(LAST_APPLIED_ANNOTATION);
+    }
+}
+
+/// Where `kubectl apply` keeps the whole object as it was given.
+const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// What happened to the watched objects.
 #[derive(Debug, Clone)]
@@ -107,7 +122,7 @@ pub fn attempts<K>(
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + fmt::Debug + Send + 'static,
 {
-    let config = config.timeout(WATCH_TIMEOUT_SECONDS).page_size(100);
+    let config = config.timeout(WATCH_TIMEOUT_SECONDS).page_size(500);
     let mut known = Known::default();
     watcher(api, config).default_backoff().flat_map(move |event| {
         let changes = match event {

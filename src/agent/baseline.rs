@@ -3,7 +3,7 @@
 //! The rule is pure ([`ripe`]); the revisions are kept as ControllerRevisions, bounded, which only the agent reads.
 
 use super::executor::FIELD_MANAGER;
-use crate::crd::{Allow, Invariant, Target, VerdictName, type_};
+use crate::crd::{Allow, Connection, Invariant, Target, VerdictName, type_};
 use crate::document;
 use crate::history::Revision;
 use crate::probe::{self, Condition, Prober, Query, Verdict};
@@ -126,7 +126,7 @@ pub async fn holds_now(prober: &Prober, group: &[Arc<Invariant>]) -> bool {
         else {
             return false;
         };
-        let sample = prober.ask(&query, invariant.spec.timeout.into()).await;
+        let sample = prober.ask(&query, Connection::New, invariant.spec.timeout.into()).await;
         probe::judge(&sample, &condition).verdict == Verdict::Holds
     });
     futures::future::join_all(looks).await.into_iter().all(|holds| holds)

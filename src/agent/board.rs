@@ -188,6 +188,13 @@ pub fn concerns_incidents(before: &Invariant, after: &Invariant) -> bool {
         || before.status.as_ref().map(|it| it.held_generation) != after.status.as_ref().map(|it| it.held_generation)
 }
 
+/// Forgets the samples of an invariant that holds: they are asked only of those that do not.
+pub fn shrink(invariant: &mut Invariant) {
+    if let Some(status) = invariant.status.as_mut().filter(|status| status.verdict == Some(VerdictName::Holds)) {
+        status.recent_samples = Vec::new();
+    }
+}
+
 /// What the last sample meant.
 pub fn verdict(invariant: &Invariant) -> Option<VerdictName> {
     invariant.status.as_ref()?.verdict

@@ -82,22 +82,23 @@ pub async fn run(context: &Context, key: &ObjectKey, changes: Changes, shutdown:
     while !incident.shutdown.is_cancelled() {
         incident.changes.own.mark_unchanged();
         incident.changes.common.mark_unchanged();
-        let until = match incident.advance().await {
+        let (until, rests) = match incident.advance().await {
             Ok(Pace::Again) => continue,
             Ok(Pace::Ended) => break,
-            Ok(Pace::Wait(until)) => until,
+            Ok(Pace::Wait(until)) => (until, false),
+            Ok(Pace::Rest) => (None, true),
             Err(error) => {
                 if !error.is_conflict() {
                     tracing::warn!(ticket = %key, %error, "a step is tried again");
                 }
-                Timestamp::now().checked_add(SignedDuration::try_from(PAUSE).unwrap_or_default()).ok()
+                (Timestamp::now().checked_add(SignedDuration::try_from(PAUSE).unwrap_or_default()).ok(), false)
             }
         };
         let written = Arc::clone(&incident.margin.written);
         tokio::select! {
             () = incident.shutdown.cancelled() => {}
             Ok(()) = incident.changes.own.changed() => {}
-            Ok(()) = incident.changes.common.changed() => {}
+            Ok(()) = incident.changes.common.changed(), if !rests => {}
             () = written.notified() => {}
             () = sleep_until(until) => {}
         }
@@ -121,6 +122,8 @@ async fn sleep_until(until: Option<Timestamp>) {
 enum Pace {
     Again,
     Wait(Option<Timestamp>),
+    /// It waits for a person: nothing that concerns every incident concerns it.
+    Rest,
     Ended,
 }
 
@@ -147,6 +150,7 @@ impl Incident<'_> {
                 self.happened(&observed, Event::Described, "", |_| ()).await?;
                 Ok(Pace::Again)
             }
+            Step::Wait(None) if observed.ticket.phase() == Phase::Escalated => Ok(Pace::Rest),
             Step::Wait(until) => Ok(Pace::Wait(until)),
             Step::Happened(event, message) => {
                 let attempt = self.approved_attempt(&observed, event);

@@ -28,6 +28,7 @@ pub async fn observe(
     key: &ObjectKey,
     written: Option<Ticket>,
 ) -> Result<Option<Observed>, kube::Error> {
+    let _turn = context.looks.acquire().await;
     let tickets: Api<Ticket> = Api::namespaced(context.client.clone(), &key.namespace);
     let ticket = match written.filter(|ticket| ticket.phase() == Phase::Diagnosing) {
         Some(ticket) => ticket,

@@ -20,7 +20,7 @@ pub use source::SourceLocation;
 
 use super::baseline;
 use super::policy::{self, Refusal};
-use crate::crd::Invariant;
+use crate::crd::{Connection, Invariant};
 use crate::history::{ConfigHistory, Revision};
 use crate::probe::{Condition, Observation, Prober, Query, Sample};
 use crate::redact;
@@ -115,7 +115,7 @@ impl Tools {
             let message = "only the URLs that the invariants of this target ask may be reached";
             return Ok(Reading::refused("EndpointNotAllowed", message));
         }
-        let sample = self.prober.ask(&asked, LOOK_TIMEOUT.min(invariant.spec.timeout.into())).await;
+        let sample = self.prober.ask(&asked, Connection::New, LOOK_TIMEOUT.min(invariant.spec.timeout.into())).await;
         Ok(Reading::Http { answer: answer(&sample) })
     }
 
@@ -141,9 +141,10 @@ impl Tools {
         let (Ok(query), Ok(condition)) = parsed else {
             return Ok(Reading::text("not accepted", "its query or condition is not understood"));
         };
-        let sample = self.prober.ask(&query, invariant.spec.timeout.into()).await;
+        let sample = self.prober.ask(&query, Connection::New, invariant.spec.timeout.into()).await;
         let judged = crate::probe::judge(&sample, &condition);
-        let said = format!("{:?}: {}; expected {}", judged.verdict, judged.explanation, invariant.spec.condition);
+        let said =
+            format!("{:?}: {}; expected {}", judged.verdict, judged.explanation(&condition), invariant.spec.condition);
         Ok(Reading::text(redact::line(&said, 200), redact::line(&said, 600)))
     }
 }

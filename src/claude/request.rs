@@ -95,7 +95,7 @@ impl Transcript {
 
     /// Appends the model's turn, unchanged.
     pub fn push_reply(&mut self, message: &Message) {
-        self.push(&json!({ "role": "assistant" }), "content", &message.content);
+        self.push("assistant", &message.content);
     }
 
     /// Appends the results of all calls of the model's last turn, in one message.
@@ -111,12 +111,12 @@ impl Transcript {
                 block
             })
             .collect();
-        self.push(&json!({ "role": "user" }), "content", &blocks);
+        self.push("user", &blocks);
     }
 
     /// Appends a message of the user.
     pub fn push_user(&mut self, text: impl Into<String>) {
-        self.push(&json!({ "role": "user" }), "content", &text.into());
+        self.push("user", &text.into());
     }
 
     /// The messages as they are sent.
@@ -124,16 +124,14 @@ impl Transcript {
         &self.messages
     }
 
-    fn push<T: Serialize>(&mut self, role: &Value, field: &str, content: &T) {
+    fn push<T: Serialize>(&mut self, role: &'static str, content: &T) {
         #[derive(Serialize)]
         struct Wire<'a, T> {
-            role: &'a Value,
+            role: &'static str,
             content: &'a T,
         }
-        debug_assert_eq!(field, "content");
         // Values, strings and raw JSON: there is nothing in them that cannot be serialised.
-        let message = Wire { role: &role["role"], content };
-        self.messages.extend(serde_json::value::to_raw_value(&message).ok());
+        self.messages.extend(serde_json::value::to_raw_value(&Wire { role, content }).ok());
     }
 }
 

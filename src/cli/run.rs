@@ -43,6 +43,9 @@ pub struct Arguments {
     /// How long an ended ticket is kept.
     #[arg(long, default_value = "168h", value_name = "DURATION")]
     pub ticket_ttl: GoDuration,
+    /// How many ended tickets of an invariant are kept at most; the newest are.
+    #[arg(long, default_value_t = 20, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub tickets_per_invariant: usize,
     /// Stop all writes to targets; watching goes on.
     #[arg(long)]
     pub suspended: bool,
@@ -107,6 +110,7 @@ async fn operate(arguments: Arguments, halves: Halves, service_port: Option<u16>
         status_refresh: Some(arguments.status_refresh.into()).filter(|every: &Duration| !every.is_zero()),
         good_after: arguments.good_after.into(),
         ticket_ttl: arguments.ticket_ttl.into(),
+        tickets_per_invariant: arguments.tickets_per_invariant,
         suspended: arguments.suspended,
         // The monitor asks no model.
         // In a pod, the pod's; else that of the kubeconfig's context.

@@ -59,6 +59,10 @@ pub struct InvariantSpec {
     #[schemars(schema_with = "schema::duration")]
     #[x_kube(validation = ("duration(self) >= duration('10ms')", "timeout must be at least 10ms"))]
     pub timeout: Duration,
+    /// How the target is reached. New: over a connection of its own each time, so that the check sees what a new client
+    /// sees. Reuse: over the connection of the last check, kept for at most 2m of idleness. Default New.
+    #[serde(default)]
+    pub connection: Connection,
     /// Consecutive breaches that open a ticket. From 1 to 100; default 2.
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 100))]
@@ -88,6 +92,16 @@ pub struct InvariantSpec {
     /// What may be done about a breach; by default nothing but a diagnosis.
     #[serde(default)]
     pub remediation: Remediation,
+}
+
+/// How the target of a check is reached.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Connection {
+    /// Over a connection of its own.
+    #[default]
+    New,
+    /// Over the connection of the last check.
+    Reuse,
 }
 
 /// What an unanswerable check counts as.

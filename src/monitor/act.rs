@@ -15,8 +15,12 @@ use crate::{document, ledger, redact};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Client, ResourceExt};
+use kube::core::Request;
+use kube::{Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The monitor's field manager.
@@ -66,19 +70,32 @@ impl ActError {
 /// Writes the status of an invariant, which the monitor alone owns.
 pub async fn write_status(client: &Client, invariant: &Invariant, status: &InvariantStatus) -> Result<(), ActError> {
     let name = invariant.name_any();
-    let api: Api<Invariant> = Api::namespaced(client.clone(), &invariant.namespace().unwrap_or_default());
-    let object = json!({
-        "apiVersion": "harness.dev/v1alpha1",
-        "kind": "Invariant",
+    let object = Applied {
+        api_version: Invariant::api_version(&()),
+        kind: Invariant::kind(&()),
         // The UID keeps this from making a status for another invariant of the same name.
-        "metadata": { "name": name, "uid": invariant.uid() },
-        "status": status,
-    });
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch_status(&name, &parameters, &Patch::Apply(object))
-        .await
-        .map(|_| ())
-        .map_err(|source| ActError::WriteStatus { name, source })
+        metadata: ObjectMeta { name: Some(name.clone()), uid: invariant.uid(), ..ObjectMeta::default() },
+        status,
+    };
+    let resource = Invariant::url_path(&(), invariant.namespace().as_deref());
+    let request = Request::new(resource)
+        .patch_subresource("status", &name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object))
+        .map_err(kube::Error::BuildRequest);
+    let written = async {
+        // The answer repeats all that is known here: it is not taken apart.
+        client.request::<IgnoredAny>(request?).await
+    };
+    written.await.map(|_| ()).map_err(|source| ActError::WriteStatus { name, source })
+}
+
+/// What is applied of an invariant.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Applied<'a> {
+    api_version: Cow<'a, str>,
+    kind: Cow<'a, str>,
+    metadata: ObjectMeta,
+    status: &'a InvariantStatus,
 }
 
 /// Opens the ticket `INVARIANT-N`, with N not below `number`. An open ticket of the same invariant that has the name
@@ -155,8 +172,11 @@ async fn ticket_spec(client: &Client, history: &ConfigHistory, invariant: &Invar
         opening: Opening {
             first_breach_at: MicroTime(record.first_breach_at.unwrap_or(now)),
             opened_at: MicroTime(now),
-            value: last.map(|last| last.value.clone()).unwrap_or_default(),
-            observed: last.map(|last| redact::line(&last.observed, 1024)).unwrap_or_default(),
+            value: last.map(|last| last.reading.to_string()).unwrap_or_default(),
+            observed: last
+                .and_then(|last| last.findings.as_ref())
+                .map(|findings| findings.observed.clone())
+                .unwrap_or_default(),
         },
         evidence: Some(analyst::evidence(client, history, invariant, record).await),
         approval: None,

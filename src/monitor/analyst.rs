@@ -2,13 +2,11 @@
 //!
 //! Touches the world by reading: the ConfigMaps that the invariant's `allow` list names, and recent events.
 
-use super::decide;
 use super::record::Record;
-use crate::crd::{
-    Allow, ConfigEvidence, ConfigMapKey, Evidence, Invariant, PathChange, PathValue, RecentEvent, VerdictName,
-};
+use crate::crd::{Allow, ConfigEvidence, ConfigMapKey, Evidence, Invariant, PathChange, PathValue, RecentEvent};
 use crate::document;
 use crate::history::{ConfigHistory, Revision};
+use crate::probe::Reading;
 use crate::redact;
 use crate::watch::ObjectKey;
 use jiff::Timestamp;
@@ -25,9 +23,11 @@ pub fn title(invariant: &Invariant, record: &Record) -> String {
     let name = invariant.name_any();
     let got = match record.last.as_ref() {
         None => "no answer".to_owned(),
-        Some(last) if last.verdict == VerdictName::Unknown => format!("could not be asked ({})", last.value),
-        Some(last) if decide::is_reason(&last.value) => last.value.clone(),
-        Some(last) => format!("is {}", last.value),
+        Some(last) => match &last.reading {
+            Reading::Unknown(reason) => format!("could not be asked ({reason})"),
+            Reading::Failed(reason) => reason.to_string(),
+            Reading::Value(value) => format!("is {value}"),
+        },
     };
     redact::line(&format!("{name}: {got}, expected {}", invariant.spec.condition), 256)
 }
@@ -48,8 +48,8 @@ pub async fn evidence(client: &Client, history: &ConfigHistory, invariant: &Inva
     about.extend(invariant.spec.target_ref.as_ref().map(|target| target.name.clone()));
     about.push(invariant.name_any());
     Evidence {
-        samples: record.recent.iter().cloned().collect(),
-        body: record.last.as_ref().and_then(|last| last.body.clone()),
+        samples: record.recent_samples(),
+        body: record.last.as_ref().and_then(|last| last.findings.as_ref()?.body.clone()),
         config,
         events: events(client, &namespace, &about).await,
     }

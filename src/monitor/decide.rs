@@ -3,6 +3,7 @@
 use super::record::{Counting, Record};
 use crate::crd::{AttemptResult, Invariant, InvariantStatus, Phase, Ticket, VerdictName, reason, set_condition, type_};
 use crate::lifecycle;
+use crate::probe::Reading;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::ResourceExt;
@@ -149,12 +150,13 @@ fn status(input: &Input, holding: Option<bool>, now: Timestamp) -> InvariantStat
     let mut status = InvariantStatus {
         observed_generation: generation,
         conditions: input.before.conditions.clone(),
-        value: input.record.last.as_ref().map(|last| last.value.clone()),
+        value: input.record.last.as_ref().map(|last| last.reading.to_string()),
         verdict: input.record.last.as_ref().map(|last| last.verdict),
         held_since: input.record.held_since.map(MicroTime),
         held_generation: if holding == Some(true) { generation } else { input.before.held_generation },
         ticket: input.ticket.map(ResourceExt::name_any),
-        recent_samples: input.record.recent.iter().cloned().collect(),
+        // Whoever writes it adds them.
+        recent_samples: Vec::new(),
     };
     let mut set = |type_: &str, status_value: &str, reason: &str, message: &str| {
         let condition = Condition {
@@ -199,7 +201,7 @@ fn holding_condition(input: &Input, holding: Option<bool>) -> (&'static str, Str
         Some(false) => ("False", breach_reason(input)),
         None => match input.record.last.as_ref() {
             // The reason of a blind sample stands where its value would.
-            Some(last) if last.verdict == VerdictName::Unknown => ("Unknown", last.value.clone()),
+            Some(last) if last.verdict == VerdictName::Unknown => ("Unknown", last.reading.to_string()),
             Some(_) | None => ("Unknown", reason::TOO_FEW_SAMPLES.to_owned()),
         },
     }
@@ -207,13 +209,10 @@ fn holding_condition(input: &Input, holding: Option<bool>) -> (&'static str, Str
 
 /// `ConditionNotMet`, or the reason why the target could not be reached, which stands where the value would.
 fn breach_reason(input: &Input) -> String {
-    let value = input.record.last.as_ref().map_or("", |last| last.value.as_str());
-    if is_reason(value) { value.to_owned() } else { reason::CONDITION_NOT_MET.to_owned() }
-}
-
-/// Whether what stands as a sample's value is one PascalCase word: the reason why there is no value.
-pub(super) fn is_reason(value: &str) -> bool {
-    value.starts_with(|c: char| c.is_ascii_uppercase()) && value.chars().all(char::is_alphanumeric)
+    match input.record.last.as_ref().map(|last| &last.reading) {
+        Some(reason @ (Reading::Failed(_) | Reading::Unknown(_))) => reason.to_string(),
+        Some(Reading::Value(_)) | None => reason::CONDITION_NOT_MET.to_owned(),
+    }
 }
 
 fn holding_message(input: &Input) -> String {
@@ -223,29 +222,44 @@ fn holding_message(input: &Input) -> String {
     let spec = &input.invariant.spec;
     match input.record.last.as_ref() {
         // Only what the verdict depends on, so that a changing value alone is no reason to write.
-        Some(last) if last.verdict == VerdictName::Holds => format!("{} {}", spec.query, spec.condition),
-        Some(last) => last.observed.clone(),
+        Some(last) => last
+            .findings
+            .as_ref()
+            .map_or_else(|| format!("{} {}", spec.query, spec.condition), |findings| findings.observed.clone()),
         None => "not asked yet".to_owned(),
     }
 }
 
-/// Whether the change from `before` to `after` must be written now; otherwise it waits for the next refresh.
-pub fn significant(before: &InvariantStatus, after: &InvariantStatus) -> bool {
-    let conditions = |status: &InvariantStatus| -> Vec<(String, String, String)> {
-        let mut list: Vec<_> = status
-            .conditions
-            .iter()
-            .map(|condition| (condition.type_.clone(), condition.status.clone(), condition.reason.clone()))
-            .collect();
-        list.sort();
-        list
-    };
-    before.observed_generation != after.observed_generation
+/// How soon a status must be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// Now.
+    Now,
+    /// Soon, in its turn: what is written says something outdated that nobody is misled by at once.
+    Soon,
+    /// With the next refresh, if there is one.
+    Refresh,
+}
+
+/// How soon the change from `before` to `after` must be written.
+pub fn urgency(before: &InvariantStatus, after: &InvariantStatus) -> Urgency {
+    if before.observed_generation != after.observed_generation
         || before.held_generation != after.held_generation
         || before.ticket != after.ticket
         || before.verdict != after.verdict
-        || before.held_since != after.held_since
-        || conditions(before) != conditions(after)
+        || !same_conditions(&before.conditions, &after.conditions)
+    {
+        return Urgency::Now;
+    }
+    // With the same verdict: this monitor is a successor, and knows of no time before its own.
+    if before.held_since == after.held_since { Urgency::Refresh } else { Urgency::Soon }
+}
+
+/// Whether the same types are there with the same statuses and reasons, in whatever order.
+fn same_conditions(before: &[Condition], after: &[Condition]) -> bool {
+    let same = |one: &Condition, other: &Condition| one.status == other.status && one.reason == other.reason;
+    before.len() == after.len()
+        && after.iter().all(|one| before.iter().any(|other| one.type_ == other.type_ && same(one, other)))
 }
 
 fn condition_status<'a>(status: &'a InvariantStatus, type_: &str) -> Option<&'a str> {

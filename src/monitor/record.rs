@@ -2,7 +2,9 @@
 //! Pure: samples go in, counts come out.
 
 use crate::crd::{NoData, RecentSample, VerdictName};
+use crate::probe::Reading;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use std::collections::VecDeque;
 
 /// Samples kept, and shown in the status.
@@ -15,14 +17,30 @@ pub struct Judged {
     pub started_at: Timestamp,
     /// What the answer meant.
     pub verdict: VerdictName,
-    /// The value, or the reason why there is none; redacted.
-    pub value: String,
+    /// What the answer gave; redacted.
+    pub reading: Reading,
+    /// How long it took, in milliseconds, rounded up.
+    pub latency_milliseconds: u32,
+    /// What a ticket would say about it; absent where it holds, since then nobody asks.
+    pub findings: Option<Box<Findings>>,
+}
+
+/// What a ticket says about a sample that does not hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Findings {
     /// What was observed, in a sentence; redacted.
     pub observed: String,
     /// The start of the answer's body, if there was one; redacted.
     pub body: Option<String>,
-    /// How long it took, in milliseconds, rounded up.
-    pub latency_milliseconds: u32,
+}
+
+/// A sample as it is remembered: ten thousand invariants remember thirty each.
+#[derive(Debug, Clone, PartialEq)]
+struct Past {
+    at_microsecond: i64,
+    reading: Reading,
+    latency_milliseconds: u32,
+    verdict: VerdictName,
 }
 
 /// From where on holds count for a ticket. A change of it starts the count anew.
@@ -64,8 +82,7 @@ pub struct Record {
     pub last_held_at: Option<Timestamp>,
     /// The last sample.
     pub last: Option<Judged>,
-    /// The last samples, oldest first.
-    pub recent: VecDeque<RecentSample>,
+    recent: VecDeque<Past>,
     counting: Counting,
     counting_since: Timestamp,
     ticket_holds: u32,
@@ -105,7 +122,7 @@ impl Record {
         if self.recent.len() == KEPT_SAMPLES {
             self.recent.pop_front();
         }
-        self.recent.push_back(sample.to_recent());
+        self.recent.push_back(Past::of(&sample));
         self.last = Some(sample);
     }
 
@@ -146,18 +163,33 @@ impl Record {
         self.first_breach_at = None;
     }
 
+    /// The last samples, oldest first.
+    pub fn recent_samples(&self) -> Vec<RecentSample> {
+        self.recent.iter().map(Past::shown).collect()
+    }
+
     /// Holds that count for the ticket, and since when they go on.
     pub fn ticket_holds(&self) -> (u32, Option<Timestamp>) {
         (self.ticket_holds, self.ticket_held_since)
     }
 }
 
-impl Judged {
-    fn to_recent(&self) -> RecentSample {
+impl Past {
+    fn of(sample: &Judged) -> Self {
+        Self {
+            at_microsecond: sample.started_at.as_microsecond(),
+            reading: sample.reading.clone(),
+            latency_milliseconds: sample.latency_milliseconds,
+            verdict: sample.verdict,
+        }
+    }
+
+    fn shown(&self) -> RecentSample {
         RecentSample {
-            at: k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(self.started_at),
+            // It was a time before it was a number.
+            at: MicroTime(Timestamp::from_microsecond(self.at_microsecond).unwrap_or_default()),
             verdict: self.verdict,
-            value: self.value.clone(),
+            value: self.reading.to_string(),
             latency_milliseconds: self.latency_milliseconds,
         }
     }

@@ -50,17 +50,29 @@ impl Schedule {
         None
     }
 
-    /// Takes one check that is due at `now`, with how many of its starts were missed altogether, and plans its next.
-    pub fn take_due(&mut self, now: Duration) -> Option<(ObjectKey, u32)> {
+    /// Takes one check that is due at `now`, and plans its next.
+    pub fn take_due(&mut self, now: Duration) -> Option<Due> {
         if self.next_due()? > now {
             return None;
         }
         let Reverse((due, id, key)) = self.queue.pop()?;
         let interval = self.slots.get(&key)?.interval;
-        let missed = u32::try_from(now.saturating_sub(due).as_nanos() / interval.as_nanos().max(1)).unwrap_or(u32::MAX);
+        let late = now.saturating_sub(due);
+        let missed = u32::try_from(late.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u32::MAX);
         self.queue.push(Reverse((due + interval * (missed + 1), id, key.clone())));
-        Some((key, missed))
+        Some(Due { key, late, missed })
     }
+}
+
+/// A check that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// What is to be checked.
+    pub key: ObjectKey,
+    /// How long it has been due.
+    pub late: Duration,
+    /// How many of its starts were missed altogether.
+    pub missed: u32,
 }
 
 /// The first start not before `now` on the phase that belongs to this UID.
@@ -92,7 +104,8 @@ mod tests {
         assert!(first < INTERVAL);
         for round in 0..10 {
             let late = first + INTERVAL * round + Duration::from_millis(300);
-            assert_eq!(schedule.take_due(late), Some((key("a"), 0)));
+            let due = schedule.take_due(late).unwrap();
+            assert_eq!((due.late, due.missed), (Duration::from_millis(300), 0));
             assert_eq!(schedule.next_due(), Some(first + INTERVAL * (round + 1)));
         }
     }
@@ -102,7 +115,7 @@ mod tests {
         let mut schedule = Schedule::default();
         schedule.set(&key("a"), "uid", INTERVAL, Duration::ZERO);
         let first = schedule.next_due().unwrap();
-        assert_eq!(schedule.take_due(first + INTERVAL * 3), Some((key("a"), 3)));
+        assert_eq!(schedule.take_due(first + INTERVAL * 3).unwrap().missed, 3);
         assert_eq!(schedule.next_due(), Some(first + INTERVAL * 4));
     }
 
@@ -114,7 +127,7 @@ mod tests {
         schedule.set(&key("b"), "uid", INTERVAL, Duration::ZERO);
         schedule.remove(&key("b"));
         let due = schedule.next_due().unwrap();
-        assert_eq!(schedule.take_due(due), Some((key("a"), 0)));
+        assert_eq!(schedule.take_due(due).unwrap().key, key("a"));
         assert_eq!(schedule.next_due(), Some(due + INTERVAL * 100));
     }
 

@@ -1,12 +1,12 @@
 //! One invariant under watch: its parsed check, its record, and the status that was written last.
 
-use super::decide::{self, Input, Rejection, generation};
-use super::record::{Judged, Record};
-use crate::crd::{Allow, Invariant, InvariantStatus, Ticket, VerdictName, reason};
-use crate::probe::{self, Condition, Observation, Query, Sample, Verdict};
+use super::census::Standing;
+use super::decide::{self, Input, Rejection, Urgency, generation};
+use super::record::{Findings, Judged, Record};
+use crate::crd::{Connection, Invariant, InvariantStatus, Ticket, VerdictName, reason};
+use crate::probe::{self, Condition, Observation, Query, Reading, Sample, Value, Verdict};
 use crate::redact;
-use crate::watch::ObjectKey;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,47 +16,98 @@ const KEPT_BODY: usize = 1024;
 
 /// One invariant under watch.
 pub(super) struct Watched {
+    /// Without its status, which is kept in `written` or made of `record`.
     pub(super) invariant: Arc<Invariant>,
     pub(super) record: Record,
     /// A check is in flight.
     pub(super) asking: bool,
-    /// A write is in flight.
+    /// A write is in flight, or waits for its turn.
     pub(super) acting: bool,
-    check: Result<(Query, Condition), Rejection>,
-    written: InvariantStatus,
-    written_at: Timestamp,
+    /// Its status as it was written last.
+    pub(super) written: Written,
+    /// How it was counted last.
+    pub(super) counted: Standing,
+    check: Result<Check, Rejection>,
     was_held_back: bool,
 }
 
+/// A status as it was written last.
+pub(super) struct Written {
+    /// When, or when it was first seen or looked at in vain; in monotonic time since the monitor's origin.
+    pub(super) at: Duration,
+    /// It waits to be put right in its turn.
+    pub(super) outdated: bool,
+    /// Without samples.
+    status: InvariantStatus,
+    /// Samples were taken since.
+    lacks_samples: bool,
+}
+
+impl Written {
+    pub(super) fn new(status: InvariantStatus, at: Duration) -> Self {
+        let status = InvariantStatus { recent_samples: Vec::new(), ..status };
+        Self { at, outdated: false, status, lacks_samples: false }
+    }
+}
+
+/// What is asked, and what must be true of the answer.
+struct Check {
+    query: Arc<Query>,
+    condition: Condition,
+}
+
+/// One question.
+pub(super) struct Question {
+    pub(super) query: Arc<Query>,
+    pub(super) connection: Connection,
+    pub(super) timeout: Duration,
+}
+
 impl Watched {
-    pub(super) fn new(invariant: Invariant, now: Timestamp) -> Self {
+    /// `now` in both clocks: the wall's, and monotonic since the monitor's origin.
+    pub(super) fn new(mut invariant: Invariant, (wall, elapsed): (Timestamp, Duration)) -> Self {
         Self {
             check: parse(&invariant),
-            written: invariant.status.clone().unwrap_or_default(),
-            written_at: now,
-            record: Record::new(now),
+            written: Written::new(invariant.status.take().unwrap_or_default(), elapsed),
+            record: Record::new(wall),
             asking: false,
             acting: false,
+            counted: Standing::Unasked,
             was_held_back: false,
             invariant: Arc::new(invariant),
         }
     }
 
     /// The same invariant after a change. Another spec begins a new record.
-    pub(super) fn updated(self, invariant: Invariant, now: Timestamp) -> Self {
+    pub(super) fn updated(self, mut invariant: Invariant, now: (Timestamp, Duration)) -> Self {
+        let counted = self.counted;
         if self.invariant.uid() != invariant.uid() {
-            return Self::new(invariant, now);
+            return Self { counted, ..Self::new(invariant, now) };
         }
         if generation(&*self.invariant) != generation(&invariant) {
             let fresh = Self::new(invariant, now);
-            return Self { asking: self.asking, acting: self.acting, written: self.written, ..fresh };
+            return Self { asking: self.asking, acting: self.acting, written: self.written, counted, ..fresh };
         }
+        invariant.status = None;
         Self { invariant: Arc::new(invariant), ..self }
+    }
+
+    /// What counts of it.
+    pub(super) fn standing(&self) -> Standing {
+        match (self.is_asked(), self.is_broken()) {
+            (false, _) => Standing::Unasked,
+            (true, false) => Standing::Sound,
+            (true, true) => Standing::Broken,
+        }
     }
 
     /// Whether it is to be checked at all.
     pub(super) fn is_asked(&self) -> bool {
         self.check.is_ok() && !self.invariant.spec.suspend && self.invariant.metadata.deletion_timestamp.is_none()
+    }
+
+    pub(super) fn uid(&self) -> &str {
+        self.invariant.metadata.uid.as_deref().unwrap_or_default()
     }
 
     pub(super) fn generation(&self) -> i64 {
@@ -67,34 +118,23 @@ impl Watched {
         self.invariant.spec.interval.into()
     }
 
-    pub(super) fn timeout(&self) -> Duration {
-        self.invariant.spec.timeout.into()
-    }
-
-    /// The ConfigMaps that a repair of this invariant may touch.
-    pub(super) fn config_maps(&self) -> impl Iterator<Item = ObjectKey> + '_ {
-        let namespace = self.invariant.namespace().unwrap_or_default();
-        self.invariant.spec.remediation.allow.iter().filter_map(move |allow| match allow {
-            Allow::EditConfig(target) => Some(ObjectKey::new(namespace.clone(), &target.name)),
-            Allow::Restart(_) | Allow::Rollback(_) | Allow::Scale(_) => None,
-        })
-    }
-
     /// The question to ask now, unless the last one is not answered yet.
-    pub(super) fn begin_asking(&mut self) -> Option<Query> {
-        let (query, _) = self.check.as_ref().ok()?;
+    pub(super) fn begin_asking(&mut self) -> Option<Question> {
+        let check = self.check.as_ref().ok()?;
         if self.asking {
             return None;
         }
         self.asking = true;
-        Some(query.clone())
+        let spec = &self.invariant.spec;
+        Some(Question { query: Arc::clone(&check.query), connection: spec.connection, timeout: spec.timeout.into() })
     }
 
     /// Judges a sample and adds it to the record; says what it meant.
     pub(super) fn add(&mut self, sample: &Sample) -> VerdictName {
-        let Ok((_, condition)) = &self.check else { return VerdictName::Unknown };
-        let judged = judged(sample, condition);
+        let Ok(check) = &self.check else { return VerdictName::Unknown };
+        let judged = judged(sample, &check.condition);
         let verdict = judged.verdict;
+        self.written.lacks_samples = true;
         self.record.add(judged, self.invariant.spec.no_data);
         verdict
     }
@@ -124,7 +164,7 @@ impl Watched {
             invariant: &self.invariant,
             rejection: self.check.as_ref().err(),
             record: &self.record,
-            before: &self.written,
+            before: &self.written.status,
             broken_dependencies,
             umbrella,
             ticket,
@@ -142,25 +182,16 @@ impl Watched {
         self.record.holds > 0 && self.record.last.as_ref().is_some_and(|last| last.verdict == VerdictName::Holds)
     }
 
-    /// Whether this status must be written now.
-    pub(super) fn must_write(&self, status: &InvariantStatus, refresh: Option<Duration>, now: Timestamp) -> bool {
+    /// How soon this status must be written; `None` while there is nothing to say.
+    pub(super) fn urgency(&self, status: &InvariantStatus) -> Option<Urgency> {
         // Before the first sample there is nothing to say, unless the spec itself was refused.
         let has_news = self.record.last.is_some() || self.check.is_err() || self.invariant.spec.suspend;
-        if !has_news || *status == self.written {
-            return false;
-        }
-        let refresh = refresh.and_then(|every| SignedDuration::try_from(every).ok());
-        let due = refresh.is_some_and(|every| now.duration_since(self.written_at) >= every);
-        due || decide::significant(&self.written, status)
-    }
-
-    pub(super) fn written(&mut self, status: InvariantStatus, now: Timestamp) {
-        self.written = status;
-        self.written_at = now;
+        let differs = self.written.lacks_samples || *status != self.written.status;
+        (has_news && differs).then(|| decide::urgency(&self.written.status, status))
     }
 }
 
-fn parse(invariant: &Invariant) -> Result<(Query, Condition), Rejection> {
+fn parse(invariant: &Invariant) -> Result<Check, Rejection> {
     let spec = &invariant.spec;
     let query = Query::parse(&spec.query)
         .map_err(|error| Rejection { reason: reason::INVALID_QUERY, message: format!("spec.query: {error}") })?;
@@ -168,17 +199,13 @@ fn parse(invariant: &Invariant) -> Result<(Query, Condition), Rejection> {
         reason: reason::INVALID_CONDITION,
         message: format!("spec.condition: {error}"),
     })?;
-    Ok((query, condition))
+    Ok(Check { query: Arc::new(query), condition })
 }
 
 fn judged(sample: &Sample, condition: &Condition) -> Judged {
     let judgement = probe::judge(sample, condition);
-    let body = match &sample.observation {
-        Observation::Measured(measurement) if !measurement.body.is_empty() => {
-            Some(redact::block(&measurement.body, KEPT_BODY))
-        }
-        Observation::Measured(_) | Observation::Failed(_) | Observation::Unknown(_) => None,
-    };
+    let findings = (judgement.verdict != Verdict::Holds)
+        .then(|| Findings { observed: redact::line(&judgement.explanation(condition), 1024), body: body(sample) });
     Judged {
         started_at: sample.started_at,
         verdict: match judgement.verdict {
@@ -186,9 +213,20 @@ fn judged(sample: &Sample, condition: &Condition) -> Judged {
             Verdict::Breached => VerdictName::Breached,
             Verdict::Unknown => VerdictName::Unknown,
         },
-        value: redact::line(&judgement.value, 256),
-        observed: redact::line(&judgement.explanation, 1024),
-        body,
+        reading: match judgement.reading {
+            Reading::Value(Value::Text(text)) => Reading::Value(Value::Text(redact::line(&text, 256))),
+            reading => reading,
+        },
+        findings: findings.map(Box::new),
         latency_milliseconds: u32::try_from(sample.took.as_micros().div_ceil(1000)).unwrap_or(u32::MAX),
+    }
+}
+
+fn body(sample: &Sample) -> Option<String> {
+    match &sample.observation {
+        Observation::Measured(measurement) if !measurement.body.is_empty() => {
+            Some(redact::block(&measurement.body, KEPT_BODY))
+        }
+        Observation::Measured(_) | Observation::Failed(_) | Observation::Unknown(_) => None,
     }
 }

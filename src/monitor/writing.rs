@@ -1,7 +1,9 @@
-//! The writes that the monitor starts, as futures that say what came of them.
+//! The writes that the monitor starts, as futures that say what came of them, and what follows from that.
 
+use super::Monitor;
 use super::act::{self, ActError};
-use super::watched::Watched;
+use super::deciding::Occasion;
+use super::watched::{Watched, Written};
 use crate::crd::{InvariantStatus, Ticket};
 use crate::history::ConfigHistory;
 use crate::outage::Outage;
@@ -10,12 +12,25 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use kube::Client;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Beyond so many writes under way, those of statuses wait. An API server takes 200 at once by default, from all.
+pub(super) const MAX_STATUS_WRITES: usize = 32;
+/// Beyond so many, those of tickets wait too.
+pub(super) const MAX_WRITES: usize = 96;
+
+/// A write that failed is tried again after this, if no sample comes first.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// A write that met somebody else's is decided again after this.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A write that is done.
 pub(super) enum Acted {
     StatusWritten(ObjectKey, Box<InvariantStatus>),
     TicketWritten(ObjectKey, Box<Ticket>),
     TicketLetGo(Box<Ticket>),
+    TicketHeld(ObjectKey, ActError),
     TicketStays(ObjectKey),
     Failed(ObjectKey, ActError),
     RetryDue(ObjectKey),
@@ -65,6 +80,7 @@ pub(super) fn write_status(
     status: InvariantStatus,
 ) -> BoxFuture<'static, Acted> {
     let invariant = Arc::clone(&watched.invariant);
+    let status = InvariantStatus { recent_samples: watched.record.recent_samples(), ..status };
     async move {
         match act::write_status(&client, &invariant, &status).await {
             Ok(()) => Acted::StatusWritten(key, Box::new(status)),
@@ -72,4 +88,70 @@ pub(super) fn write_status(
         }
     }
     .boxed()
+}
+
+impl Monitor {
+    /// A write is done: the next may begin.
+    pub(super) fn acted(&mut self, acted: Acted) {
+        match acted {
+            Acted::StatusWritten(key, status) => {
+                let now = self.origin.elapsed();
+                self.settings.vitals.status_written();
+                if let Some(watched) = self.watched.get_mut(&key) {
+                    watched.written = Written::new(*status, now);
+                    self.refreshes.written(&key, now);
+                }
+                self.look_again(&key);
+            }
+            Acted::TicketWritten(key, ticket) => {
+                self.umbrellas.remove(&key);
+                let ticket_key = ObjectKey::of(&*ticket);
+                self.put(*ticket);
+                self.settle(&ticket_key);
+                self.look_again(&key);
+            }
+            Acted::TicketLetGo(ticket) => {
+                // One that was being deleted is gone now, and the watch says so.
+                if ticket.metadata.deletion_timestamp.is_none() {
+                    self.settling.remove(&ObjectKey::of(&*ticket));
+                    self.put(*ticket);
+                }
+            }
+            Acted::TicketHeld(key, error) => self.pause(&error, Acted::TicketStays(key)),
+            Acted::TicketStays(key) => {
+                self.settling.remove(&key);
+                self.settle(&key);
+            }
+            Acted::Failed(key, error) => {
+                self.umbrellas.remove(&key);
+                self.pause(&error, Acted::RetryDue(key));
+            }
+            Acted::RetryDue(key) => self.look_again(&key),
+        }
+        while self.acting.len() < MAX_STATUS_WRITES
+            && let Some(key) = self.waiting.pop_front()
+        {
+            self.look_again(&key);
+        }
+    }
+
+    /// After a conflict the watch brings what we did not know; a lasting refusal must not be asked for again at once.
+    fn pause(&mut self, error: &ActError, then: Acted) {
+        let pause = if error.is_conflict() { CONFLICT_PAUSE } else { RETRY };
+        tracing::warn!(%error, ?pause, "a write is tried again");
+        self.pausing.push(
+            async move {
+                tokio::time::sleep(pause).await;
+                then
+            }
+            .boxed(),
+        );
+    }
+
+    fn look_again(&mut self, key: &ObjectKey) {
+        if let Some(watched) = self.watched.get_mut(key) {
+            watched.acting = false;
+        }
+        self.reconsider(key, Occasion::News);
+    }
 }

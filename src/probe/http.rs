@@ -1,9 +1,11 @@
-//! Asks over HTTP. Each question makes a connection of its own, as a new client of the service would.
+//! Asks over HTTP. Each question makes a connection of its own, as a new client of the service would, unless its invariant
+//! says otherwise.
 
 use super::egress::EgressPolicy;
 use super::query::{Kind, Query};
 use super::resolver::{GuardedResolver, ResolveError};
 use super::sample::{Blindness, BlindnessReason, Failure, FailureReason, Measurement, Observation, Sample, Value};
+use crate::crd::Connection;
 use jiff::Timestamp;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -14,6 +16,11 @@ use std::time::{Duration, Instant};
 
 /// The most of a body that is read. Bytes.
 const MAX_BODY: usize = 64 * 1024;
+
+/// Connections kept to one host and port while nobody asks over them.
+const KEPT_PER_HOST: usize = 4;
+/// How long such a connection is kept.
+const KEPT_IDLE: Duration = Duration::from_mins(2);
 
 /// Why a prober cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +33,8 @@ pub enum ProberError {
 /// Asks questions.
 #[derive(Clone)]
 pub struct Prober {
-    client: reqwest::Client,
+    new: reqwest::Client,
+    reuse: reqwest::Client,
     resolver: GuardedResolver,
 }
 
@@ -38,40 +46,50 @@ impl Prober {
 
     /// A prober with a given resolver, whose policy it obeys.
     pub fn with_resolver(resolver: GuardedResolver) -> Result<Self, ProberError> {
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("harness/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(Arc::new(resolver.clone()))
-            .pool_max_idle_per_host(0)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .build()?;
-        Ok(Self { client, resolver })
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("harness/", env!("CARGO_PKG_VERSION")))
+                .dns_resolver(Arc::new(resolver.clone()))
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .no_proxy()
+        };
+        let new = builder().pool_max_idle_per_host(0).build()?;
+        // Kept as a client would: not for ever, so that a name that moved is noticed.
+        let reuse = builder().pool_max_idle_per_host(KEPT_PER_HOST).pool_idle_timeout(KEPT_IDLE).build()?;
+        Ok(Self { new, reuse, resolver })
     }
 
     /// Asks once. The answer is there within `timeout`, whatever the target does.
     ///
     /// The name is looked up before the connection looks it up again (from what the resolver remembers), so that the
     /// silence of a name server is told from the silence of the target.
-    pub async fn ask(&self, query: &Query, timeout: Duration) -> Sample {
+    pub async fn ask(&self, query: &Query, connection: Connection, timeout: Duration) -> Sample {
         let (started_at, began) = (Timestamp::now(), Instant::now());
         let observation = match self.resolver.check(query.url(), timeout).await {
             Err(error) => unresolved(&error),
-            Ok(()) => match tokio::time::timeout(timeout.saturating_sub(began.elapsed()), self.get(query, began)).await
-            {
-                Ok(Ok(measurement)) => Observation::Measured(measurement),
-                Ok(Err(observation)) => observation,
-                Err(_) => {
-                    let message = format!("no whole answer within {} ms", timeout.as_millis());
-                    Observation::Failed(Failure::new(FailureReason::TimedOut, &message))
+            Ok(()) => {
+                match tokio::time::timeout(timeout.saturating_sub(began.elapsed()), self.get(query, connection, began))
+                    .await
+                {
+                    Ok(Ok(measurement)) => Observation::Measured(measurement),
+                    Ok(Err(observation)) => observation,
+                    Err(_) => {
+                        let message = format!("no whole answer within {} ms", timeout.as_millis());
+                        Observation::Failed(Failure::new(FailureReason::TimedOut, &message))
+                    }
                 }
-            },
+            }
         };
         Sample { started_at, took: began.elapsed(), observation }
     }
 
-    async fn get(&self, query: &Query, began: Instant) -> Result<Measurement, Observation> {
-        let mut response = self.client.get(query.url().clone()).send().await.map_err(|error| classify(&error))?;
+    async fn get(&self, query: &Query, connection: Connection, began: Instant) -> Result<Measurement, Observation> {
+        let client = match connection {
+            Connection::New => &self.new,
+            Connection::Reuse => &self.reuse,
+        };
+        let mut response = client.get(query.url().clone()).send().await.map_err(|error| classify(&error))?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
         while body.len() < MAX_BODY {

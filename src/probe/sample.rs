@@ -152,50 +152,76 @@ pub enum Verdict {
     Unknown,
 }
 
-/// What a sample means, for people too.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a question gave, in one word or number.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading {
+    /// The value.
+    Value(Value),
+    /// The target gave no proper answer.
+    Failed(FailureReason),
+    /// It could not be asked, or its answer could not be judged.
+    Unknown(BlindnessReason),
+}
+
+impl fmt::Display for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(value) => value.fmt(f),
+            Self::Failed(reason) => reason.fmt(f),
+            Self::Unknown(reason) => reason.fmt(f),
+        }
+    }
+}
+
+/// What a sample means. Its words for people are made on demand: most samples are never shown.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Judgement {
     /// What it means.
     pub verdict: Verdict,
     /// The value, or the reason why there is none.
-    pub value: String,
-    /// A sentence.
-    pub explanation: String,
+    pub reading: Reading,
+    /// Why there is no value; empty where there is one.
+    message: String,
+}
+
+impl Judgement {
+    /// The sample in a sentence.
+    pub fn explanation(&self, condition: &Condition) -> String {
+        match (&self.reading, self.verdict) {
+            (Reading::Value(value), Verdict::Holds) => {
+                format!("the value is {value}; the condition {condition} is met")
+            }
+            (Reading::Value(value), _) => format!("the value is {value}, expected {condition}"),
+            (reason, _) => format!("{reason}: {}", self.message),
+        }
+    }
+
+    fn unknown(blindness: &Blindness) -> Self {
+        Self {
+            verdict: Verdict::Unknown,
+            reading: Reading::Unknown(blindness.reason),
+            message: blindness.message.clone(),
+        }
+    }
 }
 
 /// What a sample means under a condition. Pure.
 pub fn judge(sample: &Sample, condition: &Condition) -> Judgement {
     match &sample.observation {
         Observation::Measured(measurement) => {
-            let value = measurement.value.to_string();
-            match condition.judge(measurement) {
-                Ok(true) => Judgement {
-                    verdict: Verdict::Holds,
-                    explanation: format!("the value is {value}; the condition {condition} is met"),
-                    value,
-                },
-                Ok(false) => Judgement {
-                    verdict: Verdict::Breached,
-                    explanation: format!("the value is {value}, expected {condition}"),
-                    value,
-                },
-                Err(blindness) => unknown(&blindness),
-            }
+            let verdict = match condition.judge(measurement) {
+                Ok(true) => Verdict::Holds,
+                Ok(false) => Verdict::Breached,
+                Err(blindness) => return Judgement::unknown(&blindness),
+            };
+            Judgement { verdict, reading: Reading::Value(measurement.value.clone()), message: String::new() }
         }
         Observation::Failed(failure) => Judgement {
             verdict: Verdict::Breached,
-            value: failure.reason.to_string(),
-            explanation: format!("{}: {}", failure.reason, failure.message),
+            reading: Reading::Failed(failure.reason),
+            message: failure.message.clone(),
         },
-        Observation::Unknown(blindness) => unknown(blindness),
-    }
-}
-
-fn unknown(blindness: &Blindness) -> Judgement {
-    Judgement {
-        verdict: Verdict::Unknown,
-        value: blindness.reason.to_string(),
-        explanation: format!("{}: {}", blindness.reason, blindness.message),
+        Observation::Unknown(blindness) => Judgement::unknown(blindness),
     }
 }
 
@@ -203,9 +229,12 @@ fn unknown(blindness: &Blindness) -> Judgement {
 mod tests {
     use super::*;
 
-    fn judged(observation: Observation, condition: &str) -> Judgement {
+    /// The verdict, what was read, and the sentence.
+    fn judged(observation: Observation, condition: &str) -> (Verdict, String, String) {
         let sample = Sample { started_at: Timestamp::UNIX_EPOCH, took: Duration::from_millis(3), observation };
-        judge(&sample, &Condition::parse(condition).unwrap())
+        let condition = Condition::parse(condition).unwrap();
+        let judgement = judge(&sample, &condition);
+        (judgement.verdict, judgement.reading.to_string(), judgement.explanation(&condition))
     }
 
     fn measured(value: Value) -> Observation {
@@ -215,27 +244,27 @@ mod tests {
 
     #[test]
     fn an_answer_holds_or_breaks_the_condition() {
-        let judgement = judged(measured(Value::Number(200.0)), "== 200");
-        assert_eq!((judgement.verdict, judgement.value.as_str()), (Verdict::Holds, "200"));
-        let judgement = judged(measured(Value::Number(503.0)), "== 200");
-        assert_eq!((judgement.verdict, judgement.value.as_str()), (Verdict::Breached, "503"));
-        assert_eq!(judgement.explanation, "the value is 503, expected == 200");
+        let (verdict, reading, _) = judged(measured(Value::Number(200.0)), "== 200");
+        assert_eq!((verdict, reading.as_str()), (Verdict::Holds, "200"));
+        let (verdict, reading, explanation) = judged(measured(Value::Number(503.0)), "== 200");
+        assert_eq!((verdict, reading.as_str()), (Verdict::Breached, "503"));
+        assert_eq!(explanation, "the value is 503, expected == 200");
     }
 
     #[test]
     fn a_failure_is_a_breach_whatever_the_condition_says() {
         let failure = Failure::new(FailureReason::ConnectionRefused, "nobody\nlistens");
-        let judgement = judged(Observation::Failed(failure), "!= 200");
-        assert_eq!((judgement.verdict, judgement.value.as_str()), (Verdict::Breached, "ConnectionRefused"));
-        assert_eq!(judgement.explanation, "ConnectionRefused: nobody listens");
+        let (verdict, reading, explanation) = judged(Observation::Failed(failure), "!= 200");
+        assert_eq!((verdict, reading.as_str()), (Verdict::Breached, "ConnectionRefused"));
+        assert_eq!(explanation, "ConnectionRefused: nobody listens");
     }
 
     #[test]
     fn blindness_is_neither_a_pass_nor_a_breach() {
         let blindness = Blindness::new(BlindnessReason::ResolverUnavailable, "no answer");
-        assert_eq!(judged(Observation::Unknown(blindness), "!= 200").verdict, Verdict::Unknown);
-        let judgement = judged(measured(Value::Text("x".into())), "labels.pod == 'a'");
-        assert_eq!((judgement.verdict, judgement.value.as_str()), (Verdict::Unknown, "ConditionError"));
+        assert_eq!(judged(Observation::Unknown(blindness), "!= 200").0, Verdict::Unknown);
+        let (verdict, reading, _) = judged(measured(Value::Text("x".into())), "labels.pod == 'a'");
+        assert_eq!((verdict, reading.as_str()), (Verdict::Unknown, "ConditionError"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod targets;
 mod tls;
 
 use crate::support::install_tls_provider;
+use harness::crd::Connection;
 use harness::probe::{
     BlindnessReason, Condition, EgressPolicy, FailureReason, Measurement, Observation, Prober, Query, Value, Verdict,
     judge,
@@ -26,7 +27,7 @@ fn prober() -> Prober {
 }
 
 async fn ask(query: &str, timeout: Duration) -> Observation {
-    prober().ask(&Query::parse(query).unwrap(), timeout).await.observation
+    prober().ask(&Query::parse(query).unwrap(), Connection::New, timeout).await.observation
 }
 
 fn at(address: SocketAddr) -> String {
@@ -52,9 +53,9 @@ pub(crate) fn blind(observation: &Observation) -> BlindnessReason {
 async fn an_answer_is_measured() {
     let target = Target::start(async |stream| respond(stream, "503 Service Unavailable", b"down").await).await;
     let query = Query::parse(&at(target.address)).unwrap();
-    let sample = prober().ask(&query, AMPLE).await;
+    let sample = prober().ask(&query, Connection::New, AMPLE).await;
     let judgement = judge(&sample, &Condition::parse("== 200").unwrap());
-    assert_eq!((judgement.verdict, judgement.value.as_str()), (Verdict::Breached, "503"));
+    assert_eq!((judgement.verdict, judgement.reading.to_string().as_str()), (Verdict::Breached, "503"));
     let found = measured(sample.observation);
     assert_eq!((found.status, found.value, found.body.as_str()), (Some(503), Value::Number(503.0), "down"));
 }
@@ -89,9 +90,24 @@ async fn each_question_makes_its_own_connection() {
     let target = Target::start(async |stream| respond(stream, "200 OK", b"").await).await;
     let (prober, query) = (prober(), Query::parse(&at(target.address)).unwrap());
     for _ in 0..3 {
-        measured(prober.ask(&query, AMPLE).await.observation);
+        measured(prober.ask(&query, Connection::New, AMPLE).await.observation);
     }
     assert_eq!(target.connections(), 3);
+}
+
+#[tokio::test]
+async fn a_question_that_may_uses_the_connection_of_the_last_one() {
+    let target = Target::start(async |mut stream| {
+        while !head(&mut stream).await.is_empty() {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        }
+    })
+    .await;
+    let (prober, query) = (prober(), Query::parse(&at(target.address)).unwrap());
+    for (connection, made) in [(Connection::Reuse, 1), (Connection::Reuse, 1), (Connection::New, 2)] {
+        measured(prober.ask(&query, connection, AMPLE).await.observation);
+        assert_eq!(target.connections(), made, "{connection:?}");
+    }
 }
 
 #[tokio::test]

@@ -84,6 +84,7 @@ impl Stage {
             status_refresh: None,
             good_after: Duration::from_secs(1),
             ticket_ttl: Duration::from_hours(1),
+            tickets_per_invariant: 20,
             suspended: false,
             home: self.namespace.clone(),
             planning: Planning { model: None, last_known_good: true },

@@ -175,6 +175,7 @@ fn operate(client: &Client, settings: &EnvironmentSettings) -> Part {
         status_refresh: settings.status_refresh,
         good_after: GOOD_AFTER,
         ticket_ttl: TICKET_TTL,
+        tickets_per_invariant: 20,
         suspended: false,
         planning: settings.planning.clone(),
         home: settings.namespace.clone(),

@@ -4,6 +4,7 @@
 use super::targets::{Target, respond};
 use super::{AMPLE, SHORT, blind, failed, measured};
 use crate::support::install_tls_provider;
+use harness::crd::Connection;
 use harness::probe::resolver::GuardedResolver;
 use harness::probe::{BlindnessReason, EgressPolicy, FailureReason, Observation, Prober, Query};
 use hickory_resolver::TokioResolver;
@@ -82,7 +83,7 @@ fn prober(server: SocketAddr, search: &[&str]) -> Prober {
 }
 
 async fn ask(prober: &Prober, query: &str, timeout: Duration) -> Observation {
-    prober.ask(&Query::parse(query).unwrap(), timeout).await.observation
+    prober.ask(&Query::parse(query).unwrap(), Connection::New, timeout).await.observation
 }
 
 async fn healthy() -> Target {

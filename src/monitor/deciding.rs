@@ -1,0 +1,165 @@
+//! The monitor brings together what a decision about one invariant needs, and starts what follows.
+
+use super::Monitor;
+use super::decide::{self, Decision, TicketAction, Urgency};
+use super::watched::Watched;
+use super::writing::{MAX_STATUS_WRITES, MAX_WRITES, open, resolve, write_status};
+use crate::crd::{InvariantStatus, Ticket};
+use crate::outage::Outage;
+use crate::watch::ObjectKey;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use std::sync::Arc;
+
+/// Why an invariant is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// Something happened that concerns it.
+    News,
+    /// It is its turn to have its status refreshed.
+    Turn,
+}
+
+/// A decision with what it was made of.
+struct Decided {
+    decision: Decision,
+    ticket: Option<Arc<Ticket>>,
+    outage: Option<Outage>,
+}
+
+impl Monitor {
+    /// Decides about one invariant, and starts at most one write.
+    pub(super) fn reconsider(&mut self, key: &ObjectKey, occasion: Occasion) {
+        self.recount(key);
+        if !self.tickets_synced || self.watched.get(key).is_none_or(|watched| watched.acting) {
+            return;
+        }
+        let Some(Decided { decision, ticket, outage }) = self.decide(key) else { return };
+        self.recount(key);
+        if decision.ticket == TicketAction::Leave && !self.writes(key, &decision.status, occasion) {
+            return;
+        }
+        let Some(watched) = self.watched.get_mut(key) else { return };
+        watched.acting = true;
+        match decision.ticket {
+            TicketAction::Leave if self.acting.len() >= MAX_STATUS_WRITES => {
+                return self.waiting.push_back(key.clone());
+            }
+            TicketAction::Open | TicketAction::Resolve if self.acting.len() >= MAX_WRITES => {
+                return self.waiting.push_front(key.clone());
+            }
+            TicketAction::Leave | TicketAction::Open | TicketAction::Resolve => {}
+        }
+        let (client, key) = (self.client.clone(), key.clone());
+        self.acting.push(match (decision.ticket, ticket) {
+            (TicketAction::Resolve, Some(ticket)) => resolve(client, key, watched, ticket),
+            (TicketAction::Open, _) => {
+                let number = self.tickets.next_number(watched.uid());
+                if outage.is_some() {
+                    self.umbrellas.insert(key.clone());
+                }
+                open(client, self.history.clone(), key, watched, number, outage)
+            }
+            (TicketAction::Leave | TicketAction::Resolve, _) => write_status(client, key, watched, decision.status),
+        });
+    }
+
+    fn decide(&mut self, key: &ObjectKey) -> Option<Decided> {
+        let broken = self.broken_dependencies(key);
+        let now = Timestamp::now();
+        let watched = self.watched.get(key)?;
+        let ticket = self.tickets.open_of(watched.uid()).cloned();
+        let may_open = ticket.is_none() && watched.has_crossed();
+        let outage = if may_open { self.census.outage(&key.namespace) } else { None };
+        let umbrella = outage.and_then(|_| self.umbrella(&key.namespace));
+        self.watched.get_mut(key)?.prepare(!broken.is_empty() || umbrella.is_some(), ticket.as_deref(), now);
+        let guards_hold = self.guards_hold(key, ticket.as_deref());
+        let input = self.watched.get(key)?.input(&broken, umbrella.as_deref(), ticket.as_deref(), guards_hold);
+        Some(Decided { decision: decide::decide(&input, now), ticket, outage })
+    }
+
+    /// Whether a status is to be written now. One that must be soon is given its turn.
+    fn writes(&mut self, key: &ObjectKey, status: &InvariantStatus, occasion: Occasion) -> bool {
+        let now = self.origin.elapsed();
+        let Some(watched) = self.watched.get_mut(key) else { return false };
+        match (watched.urgency(status), occasion) {
+            (Some(Urgency::Now), _) => true,
+            (Some(_), Occasion::Turn) => {
+                self.refreshes.spend(now);
+                true
+            }
+            (Some(Urgency::Soon), Occasion::News) => {
+                if !watched.written.outdated {
+                    watched.written.outdated = true;
+                    self.refreshes.outdated(key);
+                }
+                false
+            }
+            (Some(Urgency::Refresh) | None, Occasion::News) => false,
+            (None, Occasion::Turn) => {
+                watched.written.at = now;
+                self.refreshes.written(key, now);
+                false
+            }
+        }
+    }
+
+    /// Writes the statuses whose turn it is.
+    pub(super) fn refresh_due(&mut self) {
+        let now = self.origin.elapsed();
+        while let Some((key, written_at)) = self.refreshes.take_due(now) {
+            let Some(watched) = self.watched.get_mut(&key) else { continue };
+            let is_current = match written_at {
+                Some(written_at) => watched.written.at == written_at,
+                None => std::mem::take(&mut watched.written.outdated),
+            };
+            if !is_current {
+                continue;
+            }
+            if watched.acting {
+                // Should that write fail, this one is still to come.
+                watched.written.at = now;
+                self.refreshes.written(&key, now);
+            } else {
+                self.reconsider(&key, Occasion::Turn);
+            }
+        }
+    }
+
+    /// Keeps the count of what is broken in the namespace.
+    fn recount(&mut self, key: &ObjectKey) {
+        let Some(watched) = self.watched.get_mut(key) else { return };
+        let standing = watched.standing();
+        self.census.change(&key.namespace, watched.counted, standing);
+        watched.counted = standing;
+    }
+
+    /// The ticket that stands for all of a namespace, open or being opened.
+    fn umbrella(&self, namespace: &str) -> Option<String> {
+        let opening =
+            self.umbrellas.iter().find(|key| key.namespace == namespace).map(|key| format!("of {}", key.name));
+        self.tickets.umbrella(namespace).map(|ticket| ticket.name_any()).or(opening)
+    }
+
+    fn broken_dependencies(&self, key: &ObjectKey) -> Vec<String> {
+        let Some(watched) = self.watched.get(key) else { return Vec::new() };
+        let names = watched.invariant.spec.depends_on.iter().map(|dependency| &dependency.name);
+        names
+            .filter(|name| {
+                let parent = self.watched.get(&ObjectKey::new(&key.namespace, (*name).clone()));
+                parent.is_some_and(Watched::is_broken)
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// Every guard of the ticket's attempt holds now. A guard that was deleted guards nothing.
+    fn guards_hold(&self, key: &ObjectKey, ticket: Option<&Ticket>) -> bool {
+        let status = ticket.and_then(|ticket| ticket.status.as_ref());
+        let Some(attempt) = status.and_then(|status| status.attempts.last()) else { return true };
+        attempt
+            .guards
+            .iter()
+            .all(|name| self.watched.get(&ObjectKey::new(&key.namespace, name.clone())).is_none_or(Watched::is_holding))
+    }
+}

@@ -1,0 +1,67 @@
+//! The monitor keeps the tickets that it knows, and lets go of those that ended.
+
+use super::writing::Acted;
+use super::{Monitor, act};
+use crate::crd::{Phase, Ticket, UNSETTLED_FINALIZER};
+use crate::lifecycle;
+use crate::watch::ObjectKey;
+use futures::FutureExt;
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use std::sync::Arc;
+
+/// Tickets deleted at one look: what is left is deleted at the next.
+const DELETED_AT_ONCE: usize = 50;
+
+impl Monitor {
+    pub(super) fn put(&mut self, ticket: Ticket) {
+        let key = ObjectKey::of(&ticket);
+        let before = self.phase(&key);
+        self.tickets.put(ticket);
+        self.settings.vitals.moved(before, self.phase(&key));
+    }
+
+    fn phase(&self, key: &ObjectKey) -> Option<Phase> {
+        self.tickets.get(key).map(|known| known.phase())
+    }
+
+    /// Lets go of a ticket that ended, or that is being deleted while no attempt is unsettled.
+    pub(super) fn settle(&mut self, key: &ObjectKey) {
+        let Some(ticket) = self.tickets.get(key) else { return };
+        let held = ticket.finalizers().iter().any(|it| it == UNSETTLED_FINALIZER);
+        let deleting = ticket.metadata.deletion_timestamp.is_some();
+        let free = lifecycle::ended(ticket.phase()) || (deleting && !lifecycle::unsettled(ticket.phase()));
+        if !held || !free || !self.settling.insert(key.clone()) {
+            return;
+        }
+        let (client, ticket, key) = (self.client.clone(), Arc::clone(ticket), key.clone());
+        self.acting.push(
+            async move {
+                match act::remove_finalizer(&client, &ticket).await {
+                    Ok(ticket) => Acted::TicketLetGo(Box::new(ticket)),
+                    Err(error) => Acted::TicketHeld(key, error),
+                }
+            }
+            .boxed(),
+        );
+    }
+
+    /// Deletes tickets that ended long ago, or too many tickets ago.
+    pub(super) fn drop_old_tickets(&mut self) {
+        let ttl = SignedDuration::try_from(self.settings.ticket_ttl).unwrap_or(SignedDuration::MAX);
+        let limit = Timestamp::now().checked_sub(ttl).unwrap_or(Timestamp::MIN);
+        let beyond = self.tickets.beyond(limit, self.settings.tickets_per_invariant);
+        for ticket in beyond.into_iter().take(DELETED_AT_ONCE) {
+            let client = self.client.clone();
+            self.acting.push(
+                async move {
+                    if let Err(error) = act::delete_ticket(&client, &ticket).await {
+                        tracing::debug!(%error, "an old ticket stays for now");
+                    }
+                    Acted::TicketStays(ObjectKey::of(&*ticket))
+                }
+                .boxed(),
+            );
+        }
+    }
+}
