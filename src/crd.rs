@@ -5,15 +5,17 @@
 
 pub mod condition;
 pub mod invariant;
+pub mod remediation;
 mod schema;
 pub mod ticket;
 pub mod ticket_status;
 
 pub use condition::{reason, set_condition, type_};
 pub use invariant::{
-    Allow, Budget, ConfigMapKey, Connection, Dependency, Invariant, InvariantSpec, InvariantStatus, Mode, NoData,
-    RecentSample, Remediation, ScaleBounds, Severity, Target, TargetKind, VerdictName, Workload, WorkloadKind,
+    Connection, Dependency, Invariant, InvariantSpec, InvariantStatus, NoData, RecentSample, Severity, Target,
+    TargetKind, VerdictName,
 };
+pub use remediation::{Allow, Budget, ConfigMapKey, Mode, Remediation, ScaleBounds, Workload, WorkloadKind};
 pub use ticket::{
     Approval, ApprovalDecision, ConfigEvidence, Evidence, InvariantReference, Opening, PathChange, PathValue,
     RecentEvent, Ticket, TicketSpec,

@@ -1,6 +1,7 @@
 //! `Ticket`: what broke, with the evidence, and the human word on its repair.
 
-use super::invariant::{ConfigMapKey, RecentSample, Severity, Target};
+use super::invariant::{RecentSample, Severity, Target};
+use super::remediation::ConfigMapKey;
 use super::schema;
 use super::ticket_status::{Phase, TicketStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
