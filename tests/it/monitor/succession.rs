@@ -2,8 +2,8 @@
 
 use crate::screen::{set_status, ticket};
 use crate::stage::{Stage, names};
-use harness::crd::{Outcome, Phase, Ticket};
-use harness::operator::Halves;
+use harness::crd::{Invariant, Outcome, Phase, Ticket};
+use harness::operator::{Halves, OperatorSettings};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::api::PostParams;
@@ -91,4 +91,31 @@ async fn a_ticket_that_ended_longer_ago_than_it_is_kept_is_deleted_at_the_start(
     let stage = stage.operated(Halves::Monitor);
     stage.gone::<Ticket>("old").await;
     assert_eq!(names(&stage.tickets().await), ["open", "young"]);
+}
+
+#[tokio::test]
+async fn of_too_many_ended_tickets_of_an_invariant_the_newest_are_kept() {
+    let stage = Stage::set("too-many").await;
+    for (name, minutes) in [("first", 3), ("second", 2), ("third", 1)] {
+        stage.api::<Ticket>().create(&PostParams::default(), &ticket(name, "answers")).await.unwrap();
+        let ended_at = Timestamp::now() - SignedDuration::from_mins(minutes);
+        set_status(&stage.api::<Ticket>(), name, &json!({ "status": { "phase": "Resolved", "endedAt": ended_at } }))
+            .await;
+    }
+    let settings = OperatorSettings { tickets_per_invariant: 2, ..stage.settings() };
+    let _operator = stage.operate(Halves::Monitor, settings);
+    stage.gone::<Ticket>("first").await;
+    assert_eq!(names(&stage.tickets().await), ["second", "third"]);
+}
+
+#[tokio::test]
+async fn a_successor_says_since_when_it_knows_that_it_holds() {
+    let mut stage = Stage::monitored("held-since").await;
+    stage.apply("answers", json!({})).await;
+    let held_since = |invariant: &Invariant| invariant.status.as_ref()?.held_since.as_ref().map(|it| it.0);
+    let before = held_since(&stage.holding("answers").await).unwrap();
+    stage.stop_operator().await;
+    // Nothing else changed, and statuses are not refreshed here.
+    let stage = stage.operated(Halves::Monitor);
+    stage.invariant("answers", |it| held_since(it).is_some_and(|since| since > before)).await;
 }
