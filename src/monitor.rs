@@ -166,7 +166,7 @@ impl Monitor {
 
     /// When something is to be done that nobody else brings about.
     fn next_due(&mut self) -> Option<Duration> {
-        [self.next_check(), self.refreshes.next_due()].into_iter().flatten().min()
+        [self.next_check(), self.next_refresh()].into_iter().flatten().min()
     }
 
     /// Both clocks: the wall's, and monotonic since the monitor's origin.
@@ -219,9 +219,11 @@ impl Monitor {
             let followed = (!same).then(|| config_maps_of(&known.invariant));
             (known.updated(invariant, now), followed)
         } else {
-            self.refreshes.written(&key, now.1);
             (Watched::new(invariant, now), Some(Vec::new()))
         };
+        if watched.written.at == now.1 {
+            self.refreshes.written(&key, now.1);
+        }
         if let Some(followed) = followed {
             self.history.follow_instead(followed, config_maps_of(&watched.invariant));
         }

@@ -18,13 +18,14 @@ use harness::cli::control_plane::{progress_on_stderr, sources};
 use harness::cli::install::install_definitions;
 use harness::cluster::control_plane::ControlPlane;
 use harness::cluster::control_plane::assets::Assets;
-use operator::{INTERVAL, Monitor, Start, Steady};
-use report::{Report, Round, Size};
+use operator::{Half, INTERVAL, Start, Steady};
+use process::Meter;
+use report::{Incidents, Report, Round, Size};
 use std::path::Path;
 use std::time::Duration;
 use target::Target;
 
-const SIZES: [usize; 6] = [100, 1000, 2000, 5000, 10_000, 20_000];
+const SIZES: [usize; 5] = [100, 1000, 5000, 10_000, 20_000];
 /// The size at which all is measured.
 const MAIN_SIZE: usize = 10_000;
 const ROUNDS: usize = 3;
@@ -60,34 +61,35 @@ async fn measure(sizes: &[usize]) -> Report {
     for &size in sizes {
         eprintln!("{size} invariants");
         cluster::create(&client, &target, there..size, INTERVAL).await;
-        first_statuses(&plane, size - there).await;
+        first_statuses(&plane, size).await;
         there = size;
         let (start, steady) = restarted(&plane, &target, size).await;
         report.sizes.push(Size { invariants: size, start, steady });
+        eprintln!("{}", report.text());
         if size == MAIN_SIZE {
             for _ in 0..ROUNDS {
                 report.rounds.push(round(&plane, &target).await);
             }
             report.false_tickets = cluster::tickets(&client).await;
-            report.beyond = detection(&plane, &client, &target).await;
+            report.incidents = Some(incidents(&plane, &client, &target).await);
         }
     }
     plane.stop().await;
     report
 }
 
-/// Lets new invariants get their first status: that is the cost of creating them, not of watching them.
-async fn first_statuses(plane: &ControlPlane, new: usize) {
-    let monitor = Monitor::start(plane, &[]);
-    // Two each: accepted with the first sample, holding with the second.
-    monitor.until("harness_status_writes_total", f64::from(u32::try_from(2 * new).unwrap())).await;
+/// Lets new invariants get their first statuses: that is the cost of creating them, not of watching them.
+async fn first_statuses(plane: &ControlPlane, invariants: usize) {
+    let monitor = Half::monitor(plane, &[]);
+    monitor.until("harness_checks_total", f64::from(u32::try_from(2 * invariants).unwrap())).await;
+    monitor.settled().await;
     monitor.stop();
 }
 
 /// A start upon invariants that are known, and a while after it.
 async fn restarted(plane: &ControlPlane, target: &Target, size: usize) -> (Start, Steady) {
     target.record();
-    let monitor = Monitor::start(plane, &[]);
+    let monitor = Half::monitor(plane, &[]);
     let start = monitor.scheduled(target, size).await;
     let steady = monitor.steady(WINDOW).await;
     monitor.stop();
@@ -103,16 +105,27 @@ async fn round(plane: &ControlPlane, target: &Target) -> Round {
         blackbox = Some(exporter.probe(target, PEER_WINDOW).await);
         prometheus = peers::prometheus(&exporter, target, PEER_WINDOW).await;
     }
-    eprintln!("a round: harness {:.0} µs, bare loop {bare:.0} µs, blackbox {blackbox:?}", steady.cost());
-    Round { start, steady, bare, blackbox, prometheus }
+    let round = Round { start, steady, bare, blackbox, prometheus };
+    eprintln!("{round:?}");
+    round
 }
 
-async fn detection(plane: &ControlPlane, client: &kube::Client, target: &Target) -> Vec<f64> {
-    let monitor = Monitor::start(plane, &[]);
+/// A thousand faults within 40 s, with the agent beside the monitor, as people run them. No planner has a plan: each
+/// ticket is diagnosed and escalated, and resolved when the fault is gone.
+async fn incidents(plane: &ControlPlane, client: &kube::Client, target: &Target) -> Incidents {
+    let (monitor, agent) = (Half::monitor(plane, &[]), Half::agent(plane));
+    agent.ready().await;
     monitor.until("harness_checks_total", f64::from(u32::try_from(2 * MAIN_SIZE).unwrap())).await;
+    let idle = Meter::run([agent.process()], WINDOW).await;
+    let meter = Meter::start([agent.process()]);
     let beyond = cluster::detect(client, target, FAULTS, MAIN_SIZE, INTERVAL * 8).await;
+    let all = f64::from(u32::try_from(FAULTS).unwrap());
+    monitor.until("harness_open_tickets{phase=\"Escalated\"}", all).await;
+    let busy = meter.read();
     (0..MAIN_SIZE).for_each(|path| target.set_broken(path, false));
-    monitor.until("harness_ticket_phases_total{phase=\"Resolved\"}", f64::from(u32::try_from(FAULTS).unwrap())).await;
+    monitor.until("harness_ticket_phases_total{phase=\"Resolved\"}", all).await;
+    let resident_mebibytes = [&monitor, &agent].map(|half| half.process().resident_mebibytes());
+    agent.stop();
     monitor.stop();
-    beyond
+    Incidents { beyond, idle, busy, resident_mebibytes }
 }

@@ -1,4 +1,4 @@
-//! The harness's monitor as people run it: the released program, on the real API server, seen through its metrics.
+//! The harness as people run it, by halves: the released program, on the real API server, seen through its metrics.
 
 use crate::process::{Meter, Process, Usage};
 use crate::target::Target;
@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 /// The interval of every invariant here.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) const NAMESPACE: &str = "default";
-const PORT: u16 = 19080;
+const MONITOR_PORT: u16 = 19080;
+const AGENT_PORT: u16 = 19081;
 /// How long anything may take to come true.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// A running monitor.
-pub(crate) struct Monitor {
+/// A running half.
+pub(crate) struct Half {
     process: Process,
     client: reqwest::Client,
+    port: u16,
     began: Instant,
 }
 
@@ -50,18 +52,41 @@ pub(crate) struct Start {
     pub(crate) burst: f64,
 }
 
-impl Monitor {
-    /// Starts it with these arguments besides those that every run here needs.
-    pub(crate) fn start(plane: &ControlPlane, arguments: &[&str]) -> Self {
+impl Half {
+    /// Starts a monitor with these arguments besides those that every run here needs.
+    pub(crate) fn monitor(plane: &ControlPlane, arguments: &[&str]) -> Self {
+        Self::start(plane, "monitor", MONITOR_PORT, arguments)
+    }
+
+    /// Starts an agent.
+    pub(crate) fn agent(plane: &ControlPlane) -> Self {
+        Self::start(plane, "agent", AGENT_PORT, &[])
+    }
+
+    fn start(plane: &ControlPlane, half: &str, port: u16, arguments: &[&str]) -> Self {
         let process = Process::start(
             Command::new(env!("CARGO_BIN_EXE_harness"))
-                .args(["monitor", "--namespace", NAMESPACE, "--allow-loopback", "--log", "error"])
-                .arg(format!("--listen=127.0.0.1:{PORT}"))
+                .args([half, "--namespace", NAMESPACE, "--allow-loopback", "--log", "error"])
+                .arg(format!("--listen=127.0.0.1:{port}"))
                 .arg("--kubeconfig")
                 .arg(plane.kubeconfig())
                 .args(arguments),
         );
-        Self { process, client: reqwest::Client::builder().no_proxy().build().unwrap(), began: Instant::now() }
+        Self { process, client: reqwest::Client::builder().no_proxy().build().unwrap(), port, began: Instant::now() }
+    }
+
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Waits until it has seen all that there is.
+    pub(crate) async fn ready(&self) {
+        let began = Instant::now();
+        let url = format!("http://127.0.0.1:{}/readyz", self.port);
+        while !self.client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+            assert!(began.elapsed() < PATIENCE, "it is not ready");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     pub(crate) fn stop(self) {
@@ -80,19 +105,34 @@ impl Monitor {
 
     /// All its metrics, by name and labels.
     async fn metrics(&self) -> Option<HashMap<String, f64>> {
-        let text = self.client.get(format!("http://127.0.0.1:{PORT}/metrics")).send().await.ok()?.text().await.ok()?;
+        let text =
+            self.client.get(format!("http://127.0.0.1:{}/metrics", self.port)).send().await.ok()?.text().await.ok()?;
         let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
         Some(samples.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect())
     }
 
-    /// Waits until [`Monitor::metric`] is at least so much.
+    /// Waits until [`Half::metric`] is at least so much.
     pub(crate) async fn until(&self, name: &str, at_least: f64) {
         self.until_it(name, |found| found >= at_least).await;
     }
 
-    /// Waits until [`Monitor::metric`] is at most so much.
+    /// Waits until [`Half::metric`] is at most so much.
     pub(crate) async fn until_at_most(&self, name: &str, at_most: f64) {
         self.until_it(name, |found| found <= at_most).await;
+    }
+
+    /// Waits until no more statuses are written than are refreshed.
+    pub(crate) async fn settled(&self) {
+        let began = Instant::now();
+        loop {
+            let before = self.metric("harness_status_writes_total").await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            // 20 a second.
+            if self.metric("harness_status_writes_total").await - before < 65.0 {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "statuses are still written");
+        }
     }
 
     async fn until_it(&self, name: &str, is_wanted: impl Fn(f64) -> bool) {

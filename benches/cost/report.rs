@@ -1,6 +1,7 @@
 //! What was measured, in a table and a plot.
 
 use crate::operator::{INTERVAL, Start, Steady};
+use crate::process::Usage;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -10,8 +11,19 @@ pub(crate) struct Report {
     pub(crate) sizes: Vec<Size>,
     pub(crate) rounds: Vec<Round>,
     pub(crate) false_tickets: usize,
+    pub(crate) incidents: Option<Incidents>,
+}
+
+/// How many faults at once went, with the agent beside the monitor.
+pub(crate) struct Incidents {
     /// From fault to ticket, beyond interval × threshold, in order. Milliseconds.
     pub(crate) beyond: Vec<f64>,
+    /// What the agent used while everything held.
+    pub(crate) idle: Usage,
+    /// What the agent used from the first fault until all tickets were escalated.
+    pub(crate) busy: Usage,
+    /// Of the monitor and of the agent, at the end.
+    pub(crate) resident_mebibytes: [f64; 2],
 }
 
 /// What so many invariants cost.
@@ -22,6 +34,7 @@ pub(crate) struct Size {
 }
 
 /// Everybody measured once, one after the other.
+#[derive(Debug)]
 pub(crate) struct Round {
     pub(crate) start: Start,
     pub(crate) steady: Steady,
@@ -119,12 +132,21 @@ impl Report {
         );
         row("restart: starts in any 100 ms ÷ even share", "1.5", spread_by(&of(|round| round.start.burst), 2));
         row("tickets that should not be", "0", self.false_tickets.to_string());
-        let at = |share: usize| self.beyond[(self.beyond.len() - 1) * share / 100];
-        row(
-            &format!("fault to ticket beyond interval × threshold, p99 of {} (ms)", self.beyond.len()),
-            "250",
-            format!("{:.0} (median {:.0}, longest {:.0})", at(99), at(50), at(100)),
-        );
+        if let Some(Incidents { beyond, idle, busy, resident_mebibytes: [monitor, agent] }) = &self.incidents {
+            let at = |share: usize| beyond[(beyond.len() - 1) * share / 100];
+            row(
+                &format!("fault to ticket beyond interval × threshold, p99 of {} (ms)", beyond.len()),
+                "250",
+                format!("{:.0} (median {:.0}, longest {:.0})", at(99), at(50), at(100)),
+            );
+            row("the agent beside it, while all holds (cores)", "", format!("{:.3}", idle.cores()));
+            row(
+                &format!("the agent, {} incidents from fault to Escalated (CPU s in s)", beyond.len()),
+                "",
+                format!("{:.1} in {:.0}", busy.cpu_seconds, busy.seconds),
+            );
+            row("after these incidents, monitor and agent (MiB resident)", "", format!("{monitor:.0} and {agent:.0}"));
+        }
     }
 
     /// Writes the page and its plot.

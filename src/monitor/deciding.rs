@@ -10,6 +10,7 @@ use crate::watch::ObjectKey;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why an invariant is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl Monitor {
         let Some(watched) = self.watched.get_mut(key) else { return false };
         match (watched.urgency(status), occasion) {
             (Some(Urgency::Now), _) => true,
-            (Some(_), Occasion::Turn) => {
+            (Some(Urgency::Soon | Urgency::Refresh), Occasion::Turn) => {
                 self.refreshes.spend(now);
                 true
             }
@@ -95,34 +96,35 @@ impl Monitor {
                 }
                 false
             }
-            (Some(Urgency::Refresh) | None, Occasion::News) => false,
-            (None, Occasion::Turn) => {
-                watched.written.at = now;
-                self.refreshes.written(key, now);
-                false
-            }
+            (Some(Urgency::Refresh), Occasion::News) | (None, _) => false,
         }
+    }
+
+    /// When the next status has its turn; `None` while too much is written anyway.
+    pub(super) fn next_refresh(&self) -> Option<Duration> {
+        self.refreshes.next_due().filter(|_| self.acting.len() < MAX_STATUS_WRITES)
     }
 
     /// Writes the statuses whose turn it is.
     pub(super) fn refresh_due(&mut self) {
         let now = self.origin.elapsed();
-        while let Some((key, written_at)) = self.refreshes.take_due(now) {
+        while self.acting.len() < MAX_STATUS_WRITES
+            && let Some((key, written_at)) = self.refreshes.take_due(now)
+        {
             let Some(watched) = self.watched.get_mut(&key) else { continue };
-            let is_current = match written_at {
+            let is_its_turn = match written_at {
                 Some(written_at) => watched.written.at == written_at,
                 None => std::mem::take(&mut watched.written.outdated),
             };
-            if !is_current {
+            if !is_its_turn {
                 continue;
             }
-            if watched.acting {
-                // Should that write fail, this one is still to come.
+            if written_at.is_some() {
+                // Whatever becomes of this one, there is a next one.
                 watched.written.at = now;
                 self.refreshes.written(&key, now);
-            } else {
-                self.reconsider(&key, Occasion::Turn);
             }
+            self.reconsider(&key, Occasion::Turn);
         }
     }
 

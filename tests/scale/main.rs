@@ -23,7 +23,7 @@ use harness::cluster::control_plane::assets::Assets;
 use harness::crd::{Invariant, Ticket};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
-use operator::{Monitor, NAMESPACE};
+use operator::{Half, NAMESPACE};
 use serde_json::json;
 use std::collections::HashSet;
 use std::path::Path;
@@ -46,8 +46,8 @@ async fn tickets(client: &Client) -> Vec<Ticket> {
 }
 
 /// A monitor that would refresh every status every second, if it might.
-fn monitor(plane: &ControlPlane) -> Monitor {
-    Monitor::start(plane, &["--status-refresh", "1s"])
+fn monitor(plane: &ControlPlane) -> Half {
+    Half::monitor(plane, &["--status-refresh", "1s"])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,7 +79,7 @@ async fn a_successor_asks_all_again_and_opens_nothing_twice(
     plane: &ControlPlane,
     client: &Client,
     target: &Target,
-) -> Monitor {
+) -> Half {
     target.record();
     let successor = monitor(plane);
     // Every one twice: a breach of both would open a ticket where none is known.
@@ -93,7 +93,7 @@ async fn a_successor_asks_all_again_and_opens_nothing_twice(
     successor
 }
 
-async fn refreshes_keep_to_their_budget(monitor: &Monitor) {
+async fn refreshes_keep_to_their_budget(monitor: &Half) {
     let (before, began) = (monitor.metric("harness_status_writes_total").await, Instant::now());
     monitor.until("harness_status_writes_total", before + 200.0).await;
     let written = monitor.metric("harness_status_writes_total").await - before;
@@ -101,7 +101,7 @@ async fn refreshes_keep_to_their_budget(monitor: &Monitor) {
     assert!(written <= most, "{written} statuses were written, {most} may be");
 }
 
-async fn changes_are_taken_without_a_restart(client: &Client, monitor: &Monitor) {
+async fn changes_are_taken_without_a_restart(client: &Client, monitor: &Half) {
     let api: Api<Invariant> = Api::namespaced(client.clone(), NAMESPACE);
     let patch = Patch::Merge(json!({ "spec": { "condition": "== 503", "interval": "10s" } }));
     for path in 0..TICKETS {
@@ -112,7 +112,7 @@ async fn changes_are_taken_without_a_restart(client: &Client, monitor: &Monitor)
     assert_eq!(tickets(client).await.len(), TICKETS);
 }
 
-async fn what_is_deleted_is_asked_no_more(client: &Client, target: &Target, monitor: &Monitor) {
+async fn what_is_deleted_is_asked_no_more(client: &Client, target: &Target, monitor: &Half) {
     let api: Api<Invariant> = Api::namespaced(client.clone(), NAMESPACE);
     // The last one stays, to tell when the others would have been asked.
     let all_but_one = ListParams::default().fields(&format!("metadata.name!={}", cluster::name(INVARIANTS - 1)));
