@@ -25,6 +25,7 @@ use crate::history::{ConfigHistory, config_maps_of};
 use crate::probe::{EgressPolicy, Prober};
 use crate::vitals::{PULSE, Part, Vitals};
 use crate::watch::{Change, ObjectKey, changes_in};
+use analyst::Analyst;
 use census::Census;
 use checking::Asked;
 use deciding::Occasion;
@@ -92,6 +93,7 @@ struct Monitor {
     settings: Settings,
     prober: Arc<Prober>,
     history: ConfigHistory,
+    analyst: Analyst,
     origin: Instant,
     schedule: Schedule,
     /// All invariants are known. Before, none is asked: what holds a ticket back may be among those to come.
@@ -114,8 +116,10 @@ struct Monitor {
 
 impl Monitor {
     fn new(client: Client, settings: Settings, prober: Prober) -> Self {
+        let history = ConfigHistory::new(client.clone());
         Self {
-            history: ConfigHistory::new(client.clone()),
+            analyst: Analyst::new(client.clone(), history.clone()),
+            history,
             client,
             prober: Arc::new(prober),
             origin: Instant::now(),

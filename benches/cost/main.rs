@@ -31,7 +31,9 @@ const MAIN_SIZE: usize = 10_000;
 const ROUNDS: usize = 3;
 const WINDOW: Duration = Duration::from_secs(20);
 const PEER_WINDOW: Duration = Duration::from_secs(10);
-const FAULTS: usize = 1000;
+const FAULTS: usize = 300;
+/// In which these come, one after the other.
+const FAULTS_WITHIN: Duration = Duration::from_mins(2);
 
 fn main() {
     rustls::crypto::ring::default_provider().install_default().unwrap();
@@ -110,7 +112,7 @@ async fn round(plane: &ControlPlane, target: &Target) -> Round {
     round
 }
 
-/// A thousand faults within 40 s, with the agent beside the monitor, as people run them. No planner has a plan: each
+/// Hundreds of faults, with the agent beside the monitor, as people run them. No planner has a plan: each
 /// ticket is diagnosed and escalated, and resolved when the fault is gone.
 async fn incidents(plane: &ControlPlane, client: &kube::Client, target: &Target) -> Incidents {
     let (monitor, agent) = (Half::monitor(plane, &[]), Half::agent(plane));
@@ -118,7 +120,7 @@ async fn incidents(plane: &ControlPlane, client: &kube::Client, target: &Target)
     monitor.until("harness_checks_total", f64::from(u32::try_from(2 * MAIN_SIZE).unwrap())).await;
     let idle = Meter::run([agent.process()], WINDOW).await;
     let meter = Meter::start([agent.process()]);
-    let beyond = cluster::detect(client, target, FAULTS, MAIN_SIZE, INTERVAL * 8).await;
+    let beyond = cluster::detect(client, target, FAULTS, MAIN_SIZE, FAULTS_WITHIN).await;
     let all = f64::from(u32::try_from(FAULTS).unwrap());
     monitor.until("harness_open_tickets{phase=\"Escalated\"}", all).await;
     let busy = meter.read();

@@ -1,13 +1,12 @@
 //! The monitor's writes. They obey a decision and decide nothing themselves.
 
-use super::analyst;
+use super::analyst::{self, Analyst};
 use super::decide::generation;
 use super::record::Record;
 use crate::crd::{
     AttemptResult, Invariant, InvariantReference, InvariantStatus, Opening, Phase, Ticket, TicketSpec, TicketStatus,
     UNSETTLED_FINALIZER,
 };
-use crate::history::ConfigHistory;
 use crate::journal::{self, Entry};
 use crate::lifecycle::{self, Effect, Event, Transition};
 use crate::outage::{Outage, UMBRELLA_LABEL};
@@ -102,7 +101,7 @@ struct Applied<'a> {
 /// already is adopted: it was opened by a predecessor, or by ourselves before the answer was lost.
 pub async fn open_ticket(
     client: &Client,
-    history: &ConfigHistory,
+    analyst: &Analyst,
     invariant: &Invariant,
     record: &Record,
     mut number: u32,
@@ -110,7 +109,7 @@ pub async fn open_ticket(
 ) -> Result<Ticket, ActError> {
     let failed = |source| ActError::OpenTicket { name: invariant.name_any(), source };
     let api: Api<Ticket> = Api::namespaced(client.clone(), &invariant.namespace().unwrap_or_default());
-    let mut spec = ticket_spec(client, history, invariant, record).await;
+    let mut spec = ticket_spec(analyst, invariant, record).await;
     if let Some(outage) = outage {
         spec.title = redact::line(&format!("{outage}; first seen: {}", spec.title), 256);
     }
@@ -155,7 +154,7 @@ fn adoptable(ticket: &Ticket, invariant: &Invariant) -> bool {
     Some(&ticket.spec.invariant_ref.uid) == invariant.uid().as_ref() && !lifecycle::ended(phase)
 }
 
-async fn ticket_spec(client: &Client, history: &ConfigHistory, invariant: &Invariant, record: &Record) -> TicketSpec {
+async fn ticket_spec(analyst: &Analyst, invariant: &Invariant, record: &Record) -> TicketSpec {
     let now = Timestamp::now();
     let last = record.last.as_ref();
     TicketSpec {
@@ -178,7 +177,7 @@ async fn ticket_spec(client: &Client, history: &ConfigHistory, invariant: &Invar
                 .map(|findings| findings.observed.clone())
                 .unwrap_or_default(),
         },
-        evidence: Some(analyst::evidence(client, history, invariant, record).await),
+        evidence: Some(analyst.evidence(invariant, record).await),
         approval: None,
     }
 }

@@ -14,9 +14,15 @@ use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 
 /// Events that a ticket shows.
 const SHOWN_EVENTS: usize = 10;
+/// Events that are looked through for these.
+const LISTED_EVENTS: u32 = 500;
 
 /// One line: what broke, and what was expected.
 pub fn title(invariant: &Invariant, record: &Record) -> String {
@@ -32,26 +38,79 @@ pub fn title(invariant: &Invariant, record: &Record) -> String {
     redact::line(&format!("{name}: {got}, expected {}", invariant.spec.condition), 256)
 }
 
-/// What is known now. What cannot be read is left out, and logged: a ticket without it is better than none.
-pub async fn evidence(client: &Client, history: &ConfigHistory, invariant: &Invariant, record: &Record) -> Evidence {
-    let namespace = invariant.namespace().unwrap_or_default();
-    let mut config = Vec::new();
-    for allow in &invariant.spec.remediation.allow {
-        match allow {
-            Allow::EditConfig(target) => {
-                config.push(config_evidence(client, history, &namespace, target, record.last_held_at).await);
+/// Gathers evidence. Cheap to clone; clones share all.
+#[derive(Clone)]
+pub struct Analyst {
+    client: Client,
+    history: ConfigHistory,
+    /// The events of each namespace as they were listed last: many tickets may be opened at once.
+    listed: Arc<Mutex<HashMap<String, Listed>>>,
+}
+
+struct Listed {
+    at: Instant,
+    /// What they are about, and the events as they came, newest first.
+    events: Arc<Vec<(String, RecentEvent)>>,
+}
+
+/// A list of events serves all tickets that are opened within this time.
+const LISTED_FOR: Duration = Duration::from_secs(2);
+
+impl Analyst {
+    /// One that knows what the followed ConfigMaps contained.
+    pub fn new(client: Client, history: ConfigHistory) -> Self {
+        Self { client, history, listed: Arc::default() }
+    }
+
+    /// What is known now. What cannot be read is left out, and logged: a ticket without it is better than none.
+    pub async fn evidence(&self, invariant: &Invariant, record: &Record) -> Evidence {
+        let namespace = invariant.namespace().unwrap_or_default();
+        let mut config = Vec::new();
+        for allow in &invariant.spec.remediation.allow {
+            match allow {
+                Allow::EditConfig(target) => {
+                    config.push(self.config_evidence(&namespace, target, record.last_held_at).await);
+                }
+                Allow::Restart(_) | Allow::Rollback(_) | Allow::Scale(_) => {}
             }
-            Allow::Restart(_) | Allow::Rollback(_) | Allow::Scale(_) => {}
+        }
+        let mut about: Vec<String> = config.iter().map(|evidence| evidence.target.name.clone()).collect();
+        about.extend(invariant.spec.target_ref.as_ref().map(|target| target.name.clone()));
+        about.push(invariant.name_any());
+        Evidence {
+            samples: record.recent_samples(),
+            body: record.last.as_ref().and_then(|last| last.findings.as_ref()?.body.clone()),
+            config,
+            events: self.events(&namespace, &about).await,
         }
     }
-    let mut about: Vec<String> = config.iter().map(|evidence| evidence.target.name.clone()).collect();
-    about.extend(invariant.spec.target_ref.as_ref().map(|target| target.name.clone()));
-    about.push(invariant.name_any());
-    Evidence {
-        samples: record.recent_samples(),
-        body: record.last.as_ref().and_then(|last| last.findings.as_ref()?.body.clone()),
-        config,
-        events: events(client, &namespace, &about).await,
+
+    async fn config_evidence(
+        &self,
+        namespace: &str,
+        target: &ConfigMapKey,
+        last_held_at: Option<Timestamp>,
+    ) -> ConfigEvidence {
+        let now = read_config(&self.client, namespace, &target.name).await;
+        let key = ObjectKey::new(namespace, &target.name);
+        let held = last_held_at.and_then(|time| self.history.at(&key, time));
+        describe(target, now.as_ref(), held.as_deref())
+    }
+
+    /// The newest events about these names.
+    async fn events(&self, namespace: &str, about: &[String]) -> Vec<RecentEvent> {
+        let mut listed = self.listed.lock().await;
+        listed.retain(|_, list| list.at.elapsed() < LISTED_FOR);
+        let events = if let Some(list) = listed.get(namespace) {
+            Arc::clone(&list.events)
+        } else {
+            let Some(events) = list_events(&self.client, namespace).await else { return Vec::new() };
+            let events = Arc::new(events);
+            listed.insert(namespace.to_owned(), Listed { at: Instant::now(), events: Arc::clone(&events) });
+            events
+        };
+        let found = events.iter().filter(|(name, _)| about.contains(name)).take(SHOWN_EVENTS);
+        found.map(|(_, event)| shown(event)).collect()
     }
 }
 
@@ -64,19 +123,6 @@ pub async fn read_config(client: &Client, namespace: &str, name: &str) -> Option
             None
         }
     }
-}
-
-async fn config_evidence(
-    client: &Client,
-    history: &ConfigHistory,
-    namespace: &str,
-    target: &ConfigMapKey,
-    last_held_at: Option<Timestamp>,
-) -> ConfigEvidence {
-    let now = read_config(client, namespace, &target.name).await;
-    let key = ObjectKey::new(namespace, &target.name);
-    let held = last_held_at.and_then(|time| history.at(&key, time));
-    describe(target, now.as_ref(), held.as_deref())
 }
 
 /// The evidence about one key: what it is now, and how it differs from when the invariant last held. Pure.
@@ -106,18 +152,18 @@ fn changes(held: Option<&String>, now: Option<&String>) -> Vec<PathChange> {
     }
 }
 
-async fn events(client: &Client, namespace: &str, about: &[String]) -> Vec<RecentEvent> {
+/// The events of a namespace with what they are about, newest first. Those about tickets are left out: they say what the
+/// harness itself did.
+async fn list_events(client: &Client, namespace: &str) -> Option<Vec<(String, RecentEvent)>> {
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
-    let mut found = match api.list(&ListParams::default().limit(500)).await {
-        Ok(list) => list.items,
-        Err(error) => {
-            tracing::warn!(namespace, %error, "events cannot be read for a ticket's evidence");
-            return Vec::new();
-        }
-    };
-    found.retain(|event| event.involved_object.name.as_ref().is_some_and(|name| about.contains(name)));
-    found.sort_by_key(|event| std::cmp::Reverse(seen_at(event)));
-    found.iter().take(SHOWN_EVENTS).map(recent_event).collect()
+    let list = api.list(&ListParams::default().limit(LISTED_EVENTS)).await;
+    let list = list.inspect_err(|error| {
+        tracing::warn!(namespace, %error, "events cannot be read for a ticket's evidence");
+    });
+    let of_others = list.ok()?.items.into_iter().filter(|it| it.involved_object.kind.as_deref() != Some("Ticket"));
+    let mut events: Vec<_> = of_others.map(recent_event).collect();
+    events.sort_by_key(|(_, event)| std::cmp::Reverse(event.at.as_ref().map(|at| at.0)));
+    Some(events)
 }
 
 fn seen_at(event: &Event) -> Option<Timestamp> {
@@ -125,14 +171,26 @@ fn seen_at(event: &Event) -> Option<Timestamp> {
     times.into_iter().flatten().max()
 }
 
-fn recent_event(event: &Event) -> RecentEvent {
-    let object = &event.involved_object;
-    let (kind, name) = (object.kind.as_deref().unwrap_or("?"), object.name.as_deref().unwrap_or("?"));
+fn recent_event(event: Event) -> (String, RecentEvent) {
+    let at = seen_at(&event).map(MicroTime);
+    let object = event.involved_object;
+    let (kind, name) = (object.kind.as_deref().unwrap_or("?"), object.name.unwrap_or_default());
+    let recent = RecentEvent {
+        at,
+        object: format!("{kind}/{name}"),
+        reason: event.reason.unwrap_or_default(),
+        message: event.message.unwrap_or_default(),
+    };
+    (name, recent)
+}
+
+/// An event as tickets show it.
+fn shown(event: &RecentEvent) -> RecentEvent {
     RecentEvent {
-        at: seen_at(event).map(MicroTime),
-        object: redact::line(&format!("{kind}/{name}"), 320),
-        reason: redact::line(event.reason.as_deref().unwrap_or_default(), 128),
-        message: redact::line(event.message.as_deref().unwrap_or_default(), 256),
+        at: event.at.clone(),
+        object: redact::line(&event.object, 320),
+        reason: redact::line(&event.reason, 128),
+        message: redact::line(&event.message, 256),
     }
 }
 

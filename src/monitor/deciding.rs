@@ -59,7 +59,7 @@ impl Monitor {
                 if outage.is_some() {
                     self.umbrellas.insert(key.clone());
                 }
-                open(client, self.history.clone(), key, watched, number, outage)
+                open(client, self.analyst.clone(), key, watched, number, outage)
             }
             (TicketAction::Leave | TicketAction::Resolve, _) => write_status(client, key, watched, decision.status),
         });

@@ -2,10 +2,10 @@
 
 use super::Monitor;
 use super::act::{self, ActError};
+use super::analyst::Analyst;
 use super::deciding::Occasion;
 use super::watched::{Watched, Written};
 use crate::crd::{InvariantStatus, Ticket};
-use crate::history::ConfigHistory;
 use crate::outage::Outage;
 use crate::watch::ObjectKey;
 use futures::FutureExt;
@@ -39,7 +39,7 @@ pub(super) enum Acted {
 /// Opens a ticket with at least this number.
 pub(super) fn open(
     client: Client,
-    history: ConfigHistory,
+    analyst: Analyst,
     key: ObjectKey,
     watched: &Watched,
     number: u32,
@@ -47,7 +47,7 @@ pub(super) fn open(
 ) -> BoxFuture<'static, Acted> {
     let (invariant, record) = (Arc::clone(&watched.invariant), watched.record.clone());
     async move {
-        match act::open_ticket(&client, &history, &invariant, &record, number, outage).await {
+        match act::open_ticket(&client, &analyst, &invariant, &record, number, outage).await {
             Ok(ticket) => Acted::TicketWritten(key, Box::new(ticket)),
             Err(error) => Acted::Failed(key, error),
         }
