@@ -2,7 +2,7 @@
 //!
 //! A dispatcher hears of changes and runs one task for each open ticket ([`incident`]); the task looks ([`observe`]),
 //! decides ([`decide`], pure) and acts. Planners propose ([`planner`]), [`policy`] judges, the [`executor`] is the only
-//! writer to what people run. What is good is learned beside that ([`baseline`]).
+//! writer to what people run. What is good ([`baseline`]) is learned in a task beside that (`learner`).
 
 pub mod baseline;
 pub mod board;
@@ -14,11 +14,14 @@ mod dispatcher;
 pub mod executor;
 pub mod handover;
 pub mod incident;
+mod incidents;
+mod learner;
 pub mod observe;
 pub mod planner;
 pub mod policy;
 pub mod prompt;
 pub mod scribe;
+mod setbacks;
 pub mod spending;
 pub mod target;
 pub mod tools;
@@ -35,6 +38,7 @@ use claims::Claims;
 use dispatcher::Dispatcher;
 use executor::Executor;
 use kube::Client;
+use learner::Learner;
 use planner::Planner;
 use planner::claude::Claude;
 use planner::last_known_good::LastKnownGood;
@@ -44,6 +48,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch as signal};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tools::{SourceLocation, Tools};
 
@@ -102,6 +108,9 @@ pub enum AgentError {
     /// The client of the Messages API cannot be set up.
     #[error(transparent)]
     SetUpClaude(#[from] claude::ClaudeError),
+    /// What learns ended in a way that it never should.
+    #[error("the agent's learner broke down, which is a defect: {0}")]
+    LearnerBrokeDown(#[source] JoinError),
 }
 
 /// What every incident shares.
@@ -177,7 +186,21 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
         client,
         settings,
     });
+    // A task of its own: to find out what is good is work, and never urgent.
+    let mut learner = JoinSet::new();
+    learner.spawn(Learner::new(Arc::clone(&context), history.clone()).run());
     let mut dispatcher = Dispatcher::new(context, history, shutdown.clone());
-    dispatcher.serve(pin!(invariants), pin!(tickets), shutdown).await;
-    Ok(())
+    let (invariants, tickets) = (pin!(invariants), pin!(tickets));
+    tokio::select! {
+        () = dispatcher.serve(invariants, tickets, shutdown) => Ok(()),
+        Some(Err(error)) = learner.join_next() => Err(AgentError::LearnerBrokeDown(error)),
+    }
+}
+
+/// Waits until then; for ever without a time.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }

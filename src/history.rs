@@ -172,10 +172,13 @@ impl ConfigHistory {
         let api = Api::namespaced(self.client.clone(), &key.namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={}", key.name));
         let mut stream = Box::pin(changes::<ConfigMap>(api, config));
-        let (history, followed_key) = (self.clone(), key);
+        // A watch does not keep the history: it ends with the last who wants to know.
+        let (followed, changed, followed_key) = (Arc::downgrade(&self.followed), self.changed.clone(), key);
+        let client = self.client.clone();
         let task = tokio::spawn(async move {
             while let Some(change) = stream.next().await {
-                history.record(&followed_key, change);
+                let Some(followed) = followed.upgrade() else { return };
+                Self { client: client.clone(), followed, changed: changed.clone() }.record(&followed_key, change);
             }
         });
         Followed { followers: 0, revisions: VecDeque::new(), watch: task.abort_handle() }

@@ -81,6 +81,26 @@ fn announce(client: Client, field_manager: &str, ticket: &Ticket, phase: Phase) 
         action: format!("{phase:?}"),
         secondary: None,
     };
+    publish(client, field_manager, ticket, event);
+}
+
+/// Warns of something about a ticket that is no phase, as a Kubernetes event, in the background.
+pub fn warn(client: &Client, field_manager: &str, ticket: &Ticket, reason: &str, mut note: String) {
+    if !may_announce(&EVENTS, ticket.metadata.uid.as_deref().unwrap_or_default()) {
+        return;
+    }
+    note.truncate(note.floor_char_boundary(MAX_NOTE));
+    let event = Event {
+        type_: EventType::Warning,
+        reason: reason.to_owned(),
+        note: Some(note),
+        action: reason.to_owned(),
+        secondary: None,
+    };
+    publish(client.clone(), field_manager, ticket, event);
+}
+
+fn publish(client: Client, field_manager: &str, ticket: &Ticket, event: Event) {
     let reference = ticket.object_ref(&());
     let recorder = Recorder::new(client, Reporter { controller: field_manager.to_owned(), instance: None });
     tokio::spawn(async move {

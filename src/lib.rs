@@ -33,6 +33,7 @@ pub mod lifecycle;
 pub mod monitor;
 pub mod operator;
 pub mod outage;
+pub mod panics;
 pub mod pods;
 pub mod probe;
 pub mod redact;

@@ -89,6 +89,8 @@ pub async fn run_halves(
         planning: settings.planning,
         home: settings.home,
     };
+    // A half that ends ends the other, which stops as at a shutdown.
+    let shutdown = shutdown.child_token();
     // Tasks of their own, so that a long step of one does not delay the other.
     let mut tasks: JoinSet<Result<(), OperatorError>> = JoinSet::new();
     if halves != Halves::Agent {
@@ -96,12 +98,14 @@ pub async fn run_halves(
         tasks.spawn(async move { Ok(monitor.await?) });
     }
     if halves != Halves::Monitor {
-        let agent = Box::pin(agent::run(client, agent_settings, shutdown));
+        let agent = Box::pin(agent::run(client, agent_settings, shutdown.clone()));
         tasks.spawn(async move { Ok(agent.await?) });
     }
+    let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
         // A half that broke down is a defect: better a restart of the process than half an operator.
-        ended.map_err(OperatorError::BrokeDown)??;
+        shutdown.cancel();
+        result = result.and(ended.map_err(OperatorError::BrokeDown).flatten());
     }
-    Ok(())
+    result
 }

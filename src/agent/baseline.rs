@@ -8,6 +8,7 @@ use crate::document;
 use crate::history::Revision;
 use crate::probe::{self, Condition, Prober, Query, Verdict};
 use crate::watch::ObjectKey;
+use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -29,6 +30,9 @@ pub const LEARNED_ANNOTATION: &str = "harness.dev/learned-at";
 
 /// Good revisions kept for each ConfigMap.
 const KEPT: usize = 5;
+
+/// Invariants of a group that are asked at once.
+const LOOKS_AT_ONCE: usize = 8;
 
 /// A mounted ConfigMap reaches a pod with the kubelet's next projection; measured: up to 83 s.
 pub const PROJECTION_LAG: SignedDuration = SignedDuration::from_secs(90);
@@ -120,7 +124,7 @@ pub fn ripe(revision: &Revision, group: &[&Arc<Invariant>], runs: &Runs, good_af
 
 /// Whether all of the group hold at this very moment, by the agent's own look: the monitor's word may be old.
 pub async fn holds_now(prober: &Prober, group: &[Arc<Invariant>]) -> bool {
-    let looks = group.iter().map(|invariant| async move {
+    let looks = group.iter().cloned().map(|invariant| async move {
         let (Ok(query), Ok(condition)) =
             (Query::parse(&invariant.spec.query), Condition::parse(&invariant.spec.condition))
         else {
@@ -129,7 +133,8 @@ pub async fn holds_now(prober: &Prober, group: &[Arc<Invariant>]) -> bool {
         let sample = prober.ask(&query, Connection::New, invariant.spec.timeout.into()).await;
         probe::judge(&sample, &condition).verdict == Verdict::Holds
     });
-    futures::future::join_all(looks).await.into_iter().all(|holds| holds)
+    // The first that does not hold says all there is to know.
+    futures::stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE).all(|holds| async move { holds }).await
 }
 
 /// The newest good revision of a ConfigMap.

@@ -1,6 +1,6 @@
 //! What the agent knows of all invariants and tickets, as the watches bring it.
 
-use super::baseline::config_names;
+use super::baseline::{Runs, config_names};
 use super::planner::{Reverted, Sibling};
 use crate::crd::{Attempt, AttemptResult, Invariant, ObjectReference, Ticket, VerdictName, type_};
 use crate::outage::Outage;
@@ -9,11 +9,13 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 
 /// All invariants and tickets that were seen.
 #[derive(Debug, Default)]
 pub struct Board {
     state: Mutex<State>,
+    changed: Notify,
 }
 
 /// The objects on the board.
@@ -23,13 +25,25 @@ pub struct State {
     pub invariants: HashMap<ObjectKey, Arc<Invariant>>,
     /// Tickets by key.
     pub tickets: HashMap<ObjectKey, Arc<Ticket>>,
+    /// Since when each invariant holds.
+    pub runs: Runs,
 }
 
 impl Board {
     /// The objects, for as long as the guard lives. Not to be held across an await.
     pub fn lock(&self) -> MutexGuard<'_, State> {
-        // Each change is one insertion or removal.
+        // Each change is one insertion or removal of each map.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that something changed which may let a revision be good.
+    pub fn note_change(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Returns when something changed since it returned last. One waits for it.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Which of these invariants are broken, by the monitor's word.

@@ -55,14 +55,20 @@ pub enum ActError {
         /// Why.
         source: kube::Error,
     },
+    /// The harness itself broke down over it.
+    #[error("the harness broke down over a write, which is a defect: {0}")]
+    BrokeDown(String),
 }
 
 impl ActError {
     /// Somebody else wrote first: nothing is wrong, the next look decides again.
     pub fn is_conflict(&self) -> bool {
-        let (Self::WriteStatus { source, .. } | Self::OpenTicket { source, .. } | Self::ChangeTicket { source, .. }) =
-            self;
-        ledger::is_conflict(source)
+        match self {
+            Self::WriteStatus { source, .. } | Self::OpenTicket { source, .. } | Self::ChangeTicket { source, .. } => {
+                ledger::is_conflict(source)
+            }
+            Self::BrokeDown(_) => false,
+        }
     }
 }
 

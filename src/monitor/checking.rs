@@ -3,6 +3,7 @@
 use super::Monitor;
 use super::deciding::Occasion;
 use super::schedule::Due;
+use crate::panics;
 use crate::probe::Sample;
 use crate::watch::ObjectKey;
 use futures::{FutureExt, StreamExt};
@@ -56,7 +57,8 @@ impl Monitor {
         let (uid, generation) = (watched.invariant.uid().unwrap_or_default(), watched.generation());
         let prober = Arc::clone(&self.prober);
         let asked = async move {
-            let sample = prober.ask(&question.query, question.connection, question.timeout).await;
+            let asked = panics::caught(prober.ask(&question.query, question.connection, question.timeout)).await;
+            let sample = asked.unwrap_or_else(|why| Sample::defect(&why));
             Asked { key, uid, generation, sample }
         };
         self.asking.push(asked.boxed());

@@ -1,9 +1,11 @@
 //! The monitor keeps the tickets that it knows, and lets go of those that ended.
 
+use super::Monitor;
+use super::act::{self, ActError};
 use super::writing::Acted;
-use super::{Monitor, act};
 use crate::crd::{Phase, Ticket, UNSETTLED_FINALIZER};
 use crate::lifecycle;
+use crate::panics;
 use crate::watch::ObjectKey;
 use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
@@ -37,7 +39,8 @@ impl Monitor {
         let (client, ticket, key) = (self.client.clone(), Arc::clone(ticket), key.clone());
         self.acting.push(
             async move {
-                match act::remove_finalizer(&client, &ticket).await {
+                let let_go = panics::caught(act::remove_finalizer(&client, &ticket)).await;
+                match let_go.unwrap_or_else(|why| Err(ActError::BrokeDown(why))) {
                     Ok(ticket) => Acted::TicketLetGo(Box::new(ticket)),
                     Err(error) => Acted::TicketHeld(key, error),
                 }
@@ -55,7 +58,8 @@ impl Monitor {
             let client = self.client.clone();
             self.acting.push(
                 async move {
-                    if let Err(error) = act::delete_ticket(&client, &ticket).await {
+                    let deleted = panics::caught(act::delete_ticket(&client, &ticket)).await;
+                    if let Err(error) = deleted.unwrap_or_else(|why| Err(ActError::BrokeDown(why))) {
                         tracing::debug!(%error, "an old ticket stays for now");
                     }
                     Acted::TicketStays(ObjectKey::of(&*ticket))

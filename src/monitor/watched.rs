@@ -5,7 +5,7 @@ use super::decide::{self, Input, Rejection, Urgency, generation};
 use super::record::{Findings, Judged, Record};
 use crate::crd::{Connection, Invariant, InvariantStatus, Ticket, VerdictName, reason};
 use crate::probe::{self, Condition, Observation, Query, Reading, Sample, Value, Verdict};
-use crate::redact;
+use crate::{panics, redact};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use std::sync::Arc;
@@ -132,7 +132,9 @@ impl Watched {
     /// Judges a sample and adds it to the record; says what it meant.
     pub(super) fn add(&mut self, sample: &Sample) -> VerdictName {
         let Ok(check) = &self.check else { return VerdictName::Unknown };
-        let judged = judged(sample, &check.condition);
+        // A defect that one condition meets is that invariant's alone.
+        let judged = panics::caught_now(|| judged(sample, &check.condition))
+            .unwrap_or_else(|why| judged(&Sample::defect(&why), &check.condition));
         let verdict = judged.verdict;
         self.written.lacks_samples = true;
         self.record.add(judged, self.invariant.spec.no_data);

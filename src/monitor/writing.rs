@@ -7,6 +7,7 @@ use super::deciding::Occasion;
 use super::watched::{Watched, Written};
 use crate::crd::{InvariantStatus, Ticket};
 use crate::outage::Outage;
+use crate::panics;
 use crate::watch::ObjectKey;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -46,13 +47,10 @@ pub(super) fn open(
     outage: Option<Outage>,
 ) -> BoxFuture<'static, Acted> {
     let (invariant, record) = (Arc::clone(&watched.invariant), watched.record.clone());
-    async move {
-        match act::open_ticket(&client, &analyst, &invariant, &record, number, outage).await {
-            Ok(ticket) => Acted::TicketWritten(key, Box::new(ticket)),
-            Err(error) => Acted::Failed(key, error),
-        }
-    }
-    .boxed()
+    write(key, async move {
+        let ticket = act::open_ticket(&client, &analyst, &invariant, &record, number, outage).await?;
+        Ok(Done::Ticket(Box::new(ticket)))
+    })
 }
 
 /// Resolves a ticket.
@@ -63,13 +61,7 @@ pub(super) fn resolve(
     ticket: Arc<Ticket>,
 ) -> BoxFuture<'static, Acted> {
     let invariant = Arc::clone(&watched.invariant);
-    async move {
-        match act::resolve_ticket(&client, &ticket, &invariant).await {
-            Ok(ticket) => Acted::TicketWritten(key, Box::new(ticket)),
-            Err(error) => Acted::Failed(key, error),
-        }
-    }
-    .boxed()
+    write(key, async move { Ok(Done::Ticket(Box::new(act::resolve_ticket(&client, &ticket, &invariant).await?))) })
 }
 
 /// Writes the status of an invariant.
@@ -81,9 +73,27 @@ pub(super) fn write_status(
 ) -> BoxFuture<'static, Acted> {
     let invariant = Arc::clone(&watched.invariant);
     let status = InvariantStatus { recent_samples: watched.record.recent_samples(), ..status };
+    write(key, async move {
+        act::write_status(&client, &invariant, &status).await?;
+        Ok(Done::Status(Box::new(status)))
+    })
+}
+
+/// What was written for an invariant.
+enum Done {
+    Status(Box<InvariantStatus>),
+    Ticket(Box<Ticket>),
+}
+
+/// A write for one invariant. A defect that it meets is that invariant's alone.
+fn write(
+    key: ObjectKey,
+    write: impl Future<Output = Result<Done, ActError>> + Send + 'static,
+) -> BoxFuture<'static, Acted> {
     async move {
-        match act::write_status(&client, &invariant, &status).await {
-            Ok(()) => Acted::StatusWritten(key, Box::new(status)),
+        match panics::caught(write).await.unwrap_or_else(|why| Err(ActError::BrokeDown(why))) {
+            Ok(Done::Status(status)) => Acted::StatusWritten(key, status),
+            Ok(Done::Ticket(ticket)) => Acted::TicketWritten(key, ticket),
             Err(error) => Acted::Failed(key, error),
         }
     }

@@ -18,6 +18,16 @@ pub struct Sample {
     pub observation: Observation,
 }
 
+impl Sample {
+    /// The harness itself broke down over a question or its answer, with these words.
+    pub fn defect(words: &str) -> Self {
+        tracing::error!(words, "a check broke down, a defect of the harness");
+        let message = format!("the harness broke down over it, which is a defect: {words}");
+        let observation = Observation::Unknown(Blindness::new(BlindnessReason::Defect, &message));
+        Self { started_at: Timestamp::now(), took: Duration::ZERO, observation }
+    }
+}
+
 /// What came of a question.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Observation {
@@ -133,6 +143,8 @@ pub enum BlindnessReason {
     ConditionError,
     /// This process or host ran out of something.
     OwnResources,
+    /// The harness itself broke down over it.
+    Defect,
 }
 
 impl fmt::Display for BlindnessReason {

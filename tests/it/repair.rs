@@ -5,6 +5,7 @@ mod brakes;
 pub(crate) mod crash;
 mod pods;
 pub(crate) mod stage;
+mod supervision;
 
 use crate::stage::{Operating, PATIENCE};
 use crate::support::eventually;
