@@ -35,7 +35,7 @@ pub const GROUP: &str = "harness.dev";
 /// Set to `"true"` on an invariant or a namespace: all writes to targets stop at once, watching goes on.
 pub const SUSPEND_ANNOTATION: &str = "harness.dev/suspend";
 
-/// Set on an object by the write of a repair, to `TICKET/N`: it tells a successor what happened.
+/// Set on an object by the write of a repair, to `TICKET-UID/N`: it tells a successor what happened.
 pub const ATTEMPT_ANNOTATION: &str = "harness.dev/attempt";
 
 /// Set on a ticket by a person to any new value: an Escalated ticket is tried anew.

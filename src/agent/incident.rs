@@ -9,7 +9,7 @@ mod margin;
 mod offer;
 
 use super::decide::{Observed, Step, decide};
-use super::executor::{ExecutorError, FIELD_MANAGER, TargetState, mark, micro, undone_mark};
+use super::executor::{ExecutorError, FIELD_MANAGER, Marks, by_object, micro};
 use super::observe::observe;
 use super::target::kind_name;
 use super::{Context, handover};
@@ -22,6 +22,7 @@ use conversation::Talk;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use margin::{Margin, Pending};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch as signal;
@@ -245,25 +246,24 @@ impl Incident<'_> {
     async fn write(&mut self, observed: &Observed) -> Result<Pace, IncidentError> {
         let status = observed.ticket.status.clone().unwrap_or_default();
         let Some(attempt) = status.attempts.last() else { return Ok(Pace::Again) };
-        let mark = mark(&observed.ticket.name_any(), attempt.number);
-        let (began, mut versions) = (Instant::now(), Vec::new());
-        for (action, state) in attempt.actions.iter().zip(&observed.facts.targets) {
-            if *state != TargetState::Untouched {
-                versions.push(action.written_resource_version.clone());
-                continue;
-            }
-            match self.context.executor.write(&self.key.namespace, action, &mark).await {
-                Ok(version) => versions.push(Some(version)),
+        let marks = Marks::of(&observed.ticket, attempt.number);
+        let (began, mut versions) = (Instant::now(), HashMap::new());
+        let changes = by_object(&attempt.actions);
+        for change in &changes {
+            match self.context.executor.write(&self.key.namespace, change, &marks).await {
+                Ok(version) => {
+                    versions.insert(change.object.clone(), version);
+                }
                 Err(error) => {
-                    let wrote_before = versions.iter().any(Option::is_some);
+                    let wrote_before = !versions.is_empty();
                     return self.not_written(observed, error, wrote_before, status.conflicts).await;
                 }
             }
         }
         let written_at = Timestamp::now();
         let summary = status.proposal.as_ref().map_or_else(|| "Writing the change".to_owned(), |it| it.why.clone());
-        for action in &attempt.actions {
-            self.context.executor.refresh(&self.key.namespace, action, &mark).await;
+        for change in &changes {
+            self.context.executor.refresh(&self.key.namespace, change, &marks.written).await;
         }
         let entry = Entry {
             summary,
@@ -280,8 +280,8 @@ impl Incident<'_> {
         self.happened(observed, Event::Applied, "the change was written; the monitor verifies it", |status| {
             if let Some(attempt) = status.attempts.last_mut() {
                 attempt.written_at = Some(micro(written_at));
-                for (action, version) in attempt.actions.iter_mut().zip(versions) {
-                    action.written_resource_version = version;
+                for action in &mut attempt.actions {
+                    action.written_resource_version = versions.get(&action.object).cloned();
                 }
             }
             journal::push(status, entry, written_at);
@@ -300,7 +300,7 @@ impl Incident<'_> {
         let message = error.to_string();
         let event = match error {
             // Whether it was written is seen on the object.
-            ExecutorError::Unanswered(_) => return Err(error.into()),
+            ExecutorError::Unanswered(_) | ExecutorError::Busy { .. } => return Err(error.into()),
             ExecutorError::PreconditionFailed { .. } if !wrote_before => {
                 Event::PreconditionFailed { conflicts: conflicts.saturating_add(1) }
             }
@@ -315,21 +315,16 @@ impl Incident<'_> {
     async fn undo(&mut self, observed: &Observed) -> Result<Pace, IncidentError> {
         let status = observed.ticket.status.clone().unwrap_or_default();
         let Some(attempt) = status.attempts.last() else { return Ok(Pace::Again) };
-        let ticket = observed.ticket.name_any();
-        for (action, state) in attempt.actions.iter().zip(&observed.facts.targets).rev() {
-            if *state == TargetState::Written {
-                match self.context.executor.undo(&self.key.namespace, action, &ticket, attempt.number).await {
-                    // Somebody else wrote in between: the next look sees it.
-                    Ok(()) => {
-                        let undone = undone_mark(&ticket, attempt.number);
-                        self.context.executor.refresh(&self.key.namespace, action, &undone).await;
-                    }
-                    Err(ExecutorError::PreconditionFailed { .. }) => {}
-                    Err(ExecutorError::Unanswered(error)) => return Err(error.into()),
-                    Err(error @ (ExecutorError::TargetUnavailable { .. } | ExecutorError::ReadPreImage { .. })) => {
-                        self.happened(observed, Event::UndoConflict, &error.to_string(), |_| ()).await?;
-                        return Ok(Pace::Again);
-                    }
+        let marks = Marks::of(&observed.ticket, attempt.number);
+        for change in by_object(&attempt.actions).iter().rev() {
+            match self.context.executor.undo(&self.key.namespace, change, &marks).await {
+                Ok(()) => self.context.executor.refresh(&self.key.namespace, change, &marks.undone).await,
+                // Somebody else wrote in between: the next look sees it.
+                Err(ExecutorError::PreconditionFailed { .. }) => {}
+                Err(error @ (ExecutorError::Unanswered(_) | ExecutorError::Busy { .. })) => return Err(error.into()),
+                Err(error @ (ExecutorError::TargetUnavailable { .. } | ExecutorError::ReadPreImage { .. })) => {
+                    self.happened(observed, Event::UndoConflict, &error.to_string(), |_| ()).await?;
+                    return Ok(Pace::Again);
                 }
             }
         }

@@ -8,17 +8,18 @@ use super::Context;
 use super::baseline::holds_now;
 use super::board;
 use super::decide::{Facts, Observed, cooldown_until};
-use super::executor::{TargetState, mark, target_state};
+use super::executor::{Marks, TargetState, by_object, is_as_planned, target_state};
 use super::incident::objects;
-use super::target;
-use crate::crd::{Action, Attempt, Invariant, Phase, SUSPEND_ANNOTATION, Ticket, TicketStatus, VerdictName};
-use crate::document;
+use crate::crd::{
+    ActionRecord, Attempt, Invariant, ObjectReference, Phase, SUSPEND_ANNOTATION, Ticket, TicketStatus, VerdictName,
+};
 use crate::lifecycle;
 use crate::watch::ObjectKey;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::api::DynamicObject;
 use kube::{Api, ResourceExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// The incident as it is now; `None` once the ticket is gone. `written` is the ticket as this incident wrote it a moment
@@ -119,11 +120,23 @@ fn unsettled(status: &TicketStatus) -> Option<&Attempt> {
 
 async fn targets(context: &Context, ticket: &Ticket, status: &TicketStatus) -> Result<Vec<TargetState>, kube::Error> {
     let namespace = ticket.namespace().unwrap_or_default();
-    let mut found = Vec::new();
-    if let Some(attempt) = unsettled(status) {
-        for action in &attempt.actions {
-            let object = context.executor.read(&namespace, &action.object.kind, &action.object.name).await?;
-            found.push(target_state(object.as_ref(), action, &ticket.name_any(), attempt.number));
+    let Some(attempt) = unsettled(status) else { return Ok(Vec::new()) };
+    let marks = Marks::of(ticket, attempt.number);
+    let objects = objects_of(context, &namespace, &attempt.actions).await?;
+    let became = |it: &ActionRecord| target_state(objects.get(&it.object), it, &marks);
+    Ok(attempt.actions.iter().map(became).collect())
+}
+
+/// The objects of these actions that exist, each read once.
+async fn objects_of<'a>(
+    context: &Context,
+    namespace: &str,
+    actions: &'a [ActionRecord],
+) -> Result<HashMap<&'a ObjectReference, DynamicObject>, kube::Error> {
+    let mut found = HashMap::new();
+    for change in by_object(actions) {
+        if let Some(object) = context.executor.read(namespace, &change.object.kind, &change.object.name).await? {
+            found.insert(change.object, object);
         }
     }
     Ok(found)
@@ -138,11 +151,11 @@ async fn in_force_from(
     let waiting = unsettled(status).filter(|it| status.phase == Phase::Verifying && it.in_force_at.is_none());
     let Some(attempt) = waiting else { return Ok(None) };
     let written_at = attempt.written_at.as_ref().map_or_else(Timestamp::now, |at| at.0);
-    let mark = mark(&ticket.name_any(), attempt.number);
+    let marks = Marks::of(ticket, attempt.number);
     let mut latest = written_at;
     for action in &attempt.actions {
-        match context.executor.in_force_from(&ticket.namespace().unwrap_or_default(), action, &mark, written_at).await?
-        {
+        let namespace = ticket.namespace().unwrap_or_default();
+        match context.executor.in_force_from(&namespace, action, &marks.written, written_at).await? {
             Some(from) => latest = latest.max(from),
             // A rollout is under way.
             None => return Ok(None),
@@ -151,20 +164,10 @@ async fn in_force_from(
     Ok(Some(latest))
 }
 
+/// Whether a part that the proposal was made for is not as it was.
 async fn object_changed(context: &Context, namespace: &str, status: &TicketStatus) -> Result<bool, kube::Error> {
     let proposal = status.proposal.as_ref().filter(|_| status.phase == Phase::AwaitingApproval);
-    for action in proposal.into_iter().flat_map(|proposal| &proposal.actions) {
-        let object = context.executor.read(namespace, &action.object.kind, &action.object.name).await?;
-        let version = object.as_ref().and_then(ResourceExt::resource_version);
-        let same_version = version.as_ref() == Some(&action.resource_version);
-        // A workload gets a new version with each change of its status.
-        let same_text = || {
-            let text = object.as_ref().and_then(|object| target::text(object, action.action, &action.key));
-            text.map(|text| document::digest(&text)).as_ref() == Some(&action.before_digest)
-        };
-        if !same_version && (action.action == Action::EditConfig || !same_text()) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let actions = proposal.map_or(&[][..], |proposal| &proposal.actions);
+    let objects = objects_of(context, namespace, actions).await?;
+    Ok(!actions.iter().all(|action| is_as_planned(objects.get(&action.object), action)))
 }

@@ -304,7 +304,7 @@ pub struct ObjectReference {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
-    /// From 1; also in the mark `TICKET/N` on the objects.
+    /// From 1; also in the mark `TICKET-UID/N` on the objects.
     pub number: u32,
     /// The planner that proposed it.
     pub planner: PlannerName,

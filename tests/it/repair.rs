@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be prepared has failed")]
 
 mod brakes;
+mod busy;
 pub(crate) mod crash;
+mod objects;
 mod pods;
 pub(crate) mod stage;
 mod supervision;
@@ -26,6 +28,11 @@ pub(crate) fn status(ticket: &Ticket) -> &TicketStatus {
     ticket.status.as_ref().unwrap()
 }
 
+/// What an attempt of a ticket leaves on the objects that it wrote.
+pub(crate) fn mark(ticket: &Ticket, attempt: u32) -> String {
+    format!("{}/{attempt}", ticket.uid().unwrap())
+}
+
 /// A stage whose invariants hold and whose configuration is known as good.
 pub(crate) async fn settled(name: &str, remediation: &serde_json::Value) -> (Stage, Operating) {
     let stage = Stage::new(name).await;
@@ -46,7 +53,7 @@ async fn a_fault_is_repaired_to_the_baseline_and_an_unrelated_edit_survives() {
         config.data.unwrap(),
         [("notes.txt", "kept"), (CONFIG_KEY, BASELINE)].map(|(k, v)| (k.into(), v.into())).into()
     );
-    assert_eq!(config.metadata.annotations.unwrap()["harness.dev/attempt"], "latency-1/1");
+    assert_eq!(config.metadata.annotations.unwrap()["harness.dev/attempt"], mark(&ticket, 1));
     let status = status(&ticket);
     assert_eq!(status.attempts.len(), 1);
     assert_eq!(status.attempts[0].result, AttemptResult::Verified);
@@ -162,7 +169,7 @@ async fn an_object_that_changed_needs_a_new_proposal() {
     let (stage, _operator) = settled("superseded", &json!({ "mode": "Approve" })).await;
     stage.write_config(DEAD).await;
     let first = stage.wait_for_phase("healthy-1", Phase::AwaitingApproval).await;
-    stage.patch_config(json!({ "data": { "notes.txt": "edited meanwhile" } })).await;
+    stage.write_config(&DEAD.replace("false", "false, \"burst\": 3")).await;
     let second = eventually(PATIENCE, || async {
         let ticket = stage.ticket_api().get("healthy-1").await.unwrap();
         let proposal = status(&ticket).proposal.clone()?;
@@ -207,7 +214,7 @@ async fn a_change_that_does_not_help_is_undone_and_not_tried_again() {
     let results: Vec<_> = status(&ticket).attempts.iter().map(|it| it.result).collect();
     assert_eq!(results, [AttemptResult::Undone]);
     assert_eq!(stage.config().await, broken);
-    assert_eq!(stage.config_map().await.annotations()["harness.dev/attempt"], "healthy-1/1/undone");
+    assert_eq!(stage.config_map().await.annotations()["harness.dev/attempt"], format!("{}/undone", mark(&ticket, 1)));
     let unverified = status(&ticket).conditions.iter().find(|it| it.type_ == "UnverifiedChange").unwrap();
     assert_eq!(unverified.status, "False");
 }
@@ -217,11 +224,12 @@ async fn an_edit_of_others_during_the_verification_forbids_the_undo() {
     let (stage, _operator) = settled("contested", &json!({ "verifyTimeout": "4s" })).await;
     stage.write_config(r#"{"enabled": false, "delay_ms": 0, "requests_per_second": -1}"#).await;
     stage.wait_for_phase("healthy-1", Phase::Verifying).await;
-    stage.patch_config(json!({ "data": { "notes.txt": "somebody else" } })).await;
+    let edited = r#"{"enabled": true, "delay_ms": 0, "requests_per_second": -2}"#;
+    stage.write_config(edited).await;
     let ticket = stage.wait_for_phase("healthy-1", Phase::Escalated).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::Contested));
     assert_eq!(status(&ticket).attempts[0].result, AttemptResult::LeftInPlace);
-    assert!(stage.config().await.contains(r#""enabled": true"#));
+    assert_eq!(stage.config().await, edited);
     let unverified = status(&ticket).conditions.iter().find(|it| it.type_ == "UnverifiedChange").unwrap();
     assert_eq!(unverified.status, "True");
 }

@@ -80,10 +80,7 @@ impl Incident<'_> {
                     Err(Err(error)) => return Err(error.into()),
                 }
             }
-            // A restart that an edit needs may have been asked for too.
-            planned.dedup_by(|one, other| {
-                one.record.action == Action::Restart && one.record.object == other.record.object
-            });
+            planned = in_order(planned);
             refusals.extend(clash(&planned));
         }
         if refusals.is_empty() && status.declined_hashes.contains(&proposal_hash(&planned)) {
@@ -185,15 +182,32 @@ impl Incident<'_> {
     }
 }
 
-/// Each object is written once in an attempt: what happened to it is told by its one mark.
+/// What pods read is written before they are restarted, and each workload is restarted once, however many changes ask
+/// for it.
+fn in_order(planned: Vec<Planned>) -> Vec<Planned> {
+    let is_restart = |it: &Planned| it.record.action == Action::Restart;
+    let mut ordered: Vec<Planned> = Vec::new();
+    for change in planned {
+        let is_repeated = is_restart(&change)
+            && ordered.iter().any(|other| is_restart(other) && other.record.object == change.record.object);
+        if !is_repeated {
+            ordered.push(change);
+        }
+    }
+    ordered.sort_by_key(|it| it.record.action != Action::EditConfig);
+    ordered
+}
+
+/// Each part of an object gets one new text in an attempt.
 fn clash(planned: &[Planned]) -> Option<Refusal> {
-    let twice = planned
-        .iter()
-        .enumerate()
-        .find(|(at, it)| planned[..*at].iter().any(|other| other.record.object == it.record.object));
+    let part = |it: &Planned| (it.record.object.clone(), it.record.action, it.record.key.clone());
+    let twice = planned.iter().enumerate().find(|(at, it)| planned[..*at].iter().any(|other| part(other) == part(it)));
     twice.map(|(_, it)| Refusal {
-        code: "OneChangePerObject",
-        message: format!("{} {} would be changed twice in one attempt", it.record.object.kind, it.record.object.name),
+        code: "OneChangePerPart",
+        message: format!(
+            "{} of {} {} would be changed twice in one attempt",
+            it.record.key, it.record.object.kind, it.record.object.name
+        ),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Pods that mount what a repair changes.
 
 use super::stage::Stage;
-use super::{SLOW, status};
+use super::{SLOW, mark, status};
 use crate::stage::{Operating, PATIENCE};
 use crate::support::eventually;
 use harness::agent::baseline::KNOWN_GOOD_LABEL;
@@ -50,7 +50,7 @@ async fn pods_that_mount_the_changed_config_map_are_annotated_so_that_their_kube
     let lag = attempt.in_force_at.as_ref().unwrap().0.duration_since(attempt.written_at.as_ref().unwrap().0);
     assert!(lag.as_secs() < 60, "it did not wait for the kubelet's next sync: {lag}");
     let pod = stage.api::<Pod>().get("api").await.unwrap();
-    assert_eq!(pod.annotations()[REFRESH_ANNOTATION], "latency-1/1");
+    assert_eq!(pod.annotations()[REFRESH_ANNOTATION], mark(&ticket, 1));
 }
 
 #[tokio::test]
