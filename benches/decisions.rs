@@ -104,6 +104,9 @@ fn decisions(criterion: &mut Criterion) {
     let input = Input {
         invariant: &invariant,
         rejection: None,
+        question: "digest",
+        question_since: 1,
+        cycle: None,
         record: &record,
         before: &before,
         broken_dependencies: &[],

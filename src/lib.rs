@@ -36,6 +36,7 @@ pub mod outage;
 pub mod panics;
 pub mod pods;
 pub mod probe;
+pub mod question;
 pub mod redact;
 pub mod samples;
 pub mod service;

@@ -10,6 +10,7 @@ pub mod census;
 mod checking;
 pub mod decide;
 mod deciding;
+pub mod dependencies;
 pub mod record;
 pub mod refreshes;
 mod retention;
@@ -29,6 +30,7 @@ use analyst::Analyst;
 use census::Census;
 use checking::Asked;
 use deciding::Occasion;
+use dependencies::Dependencies;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
@@ -101,6 +103,7 @@ struct Monitor {
     refreshes: Refreshes,
     watched: HashMap<ObjectKey, Watched>,
     census: Census,
+    dependencies: Dependencies,
     tickets: Tickets,
     tickets_synced: bool,
     settling: HashSet<ObjectKey>,
@@ -129,6 +132,7 @@ impl Monitor {
             settings,
             watched: HashMap::new(),
             census: Census::default(),
+            dependencies: Dependencies::default(),
             tickets: Tickets::default(),
             tickets_synced: false,
             settling: HashSet::new(),
@@ -159,7 +163,7 @@ impl Monitor {
                 Some(acted) = self.pausing.next() => self.acted(acted),
                 _ = pulse.tick() => self.settings.vitals.beat(Part::Monitor),
                 _ = retention.tick() => self.drop_old_tickets(),
-                () = wait_until(due) => { self.ask_due(); self.refresh_due() }
+                () = wait_until(due) => { self.ask_due(); self.refresh_due(); self.look_for_cycles() }
             }
         }
         let finish = async { while self.acting.next().await.is_some() {} };
@@ -170,7 +174,7 @@ impl Monitor {
 
     /// When something is to be done that nobody else brings about.
     fn next_due(&mut self) -> Option<Duration> {
-        [self.next_check(), self.next_refresh()].into_iter().flatten().min()
+        [self.next_check(), self.next_refresh(), self.next_look_for_cycles()].into_iter().flatten().min()
     }
 
     /// Both clocks: the wall's, and monotonic since the monitor's origin.
@@ -183,6 +187,7 @@ impl Monitor {
             Change::Applied(invariant) => self.invariant_applied(invariant),
             Change::Deleted(key) => {
                 self.schedule.remove(&key);
+                self.dependencies.set(&key, Vec::new());
                 if let Some(watched) = self.watched.remove(&key) {
                     self.census.change(&key.namespace, watched.counted, census::Standing::Unasked);
                     self.history.follow_instead(config_maps_of(&watched.invariant), Vec::new());
@@ -225,6 +230,8 @@ impl Monitor {
         } else {
             (Watched::new(invariant, now), Some(Vec::new()))
         };
+        let names = watched.invariant.spec.depends_on.iter().map(|dependency| dependency.name.clone());
+        self.dependencies.set(&key, names.collect());
         if watched.written.at == now.1 {
             self.refreshes.written(&key, now.1);
         }

@@ -2,8 +2,9 @@
 
 use super::baseline::{Runs, config_names};
 use super::planner::{Reverted, Sibling};
-use crate::crd::{Attempt, AttemptResult, Invariant, ObjectReference, Ticket, VerdictName, type_};
+use crate::crd::{Attempt, AttemptResult, Invariant, ObjectReference, Ticket, VerdictName, reason, type_};
 use crate::outage::Outage;
+use crate::question;
 use crate::watch::ObjectKey;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -54,6 +55,22 @@ impl Board {
             invariant.is_some_and(|it| holding(it) == Some("False"))
         };
         names.filter(is_broken).map(str::to_owned).collect()
+    }
+
+    /// Which of the invariants that this one depends on are broken, by the monitor's word. Those of a cycle do not wait
+    /// for each other.
+    pub fn broken_dependencies(&self, invariant: &Invariant) -> Vec<String> {
+        let namespace = invariant.namespace().unwrap_or_default();
+        let names = invariant.spec.depends_on.iter().map(|it| it.name.as_str());
+        let mut broken = self.broken(&namespace, names);
+        if is_in_cycle(invariant) {
+            let state = self.lock();
+            broken.retain(|name| {
+                let other = state.invariants.get(&ObjectKey::new(&*namespace, name.as_str()));
+                !other.is_some_and(|it| is_in_cycle(it))
+            });
+        }
+        broken
     }
 
     /// Which of these invariants broke after `since`: by the monitor's word they are broken, and as many samples as that
@@ -185,6 +202,12 @@ fn breaches_since(invariant: &Invariant, since: Timestamp) -> bool {
     u32::try_from(row).is_ok_and(|row| row >= invariant.spec.failure_threshold)
 }
 
+/// The monitor refused its dependencies: it depends on itself through others.
+fn is_in_cycle(invariant: &Invariant) -> bool {
+    let mut conditions = invariant.status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|it| it.type_ == type_::ACCEPTED && it.reason == reason::DEPENDENCY_CYCLE)
+}
+
 /// The status of the Holding condition.
 pub fn holding(invariant: &Invariant) -> Option<&str> {
     let conditions = &invariant.status.as_ref()?.conditions;
@@ -199,7 +222,8 @@ pub fn concerns_incidents(before: &Invariant, after: &Invariant) -> bool {
         || before.annotations() != after.annotations()
         || holding(before) != holding(after)
         || verdict(before) != verdict(after)
-        || before.status.as_ref().map(|it| it.held_generation) != after.status.as_ref().map(|it| it.held_generation)
+        || is_in_cycle(before) != is_in_cycle(after)
+        || question::was_held(before) != question::was_held(after)
 }
 
 /// Forgets the samples of an invariant that holds: they are asked only of those that do not.

@@ -8,6 +8,7 @@ use crate::crd::{Approval, ApprovalDecision, Invariant, Proposal, RETRY_ANNOTATI
 use crate::crd::{Attempt, AttemptResult, Phase};
 use crate::lifecycle::{self, Event, Holdup};
 use crate::outage::{Outage, UMBRELLA_LABEL};
+use crate::question;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use std::sync::Arc;
@@ -142,8 +143,7 @@ fn in_open(observed: &Observed, status: &TicketStatus, invariant: &Invariant, no
     if let Some(outage) = facts.outage {
         return hold(status, Event::HeldUp(Holdup::Outage), outage.to_string(), look_again(now));
     }
-    let held_generation = invariant.status.as_ref().map_or(0, |status| status.held_generation);
-    if held_generation < observed.ticket.spec.invariant_ref.generation {
+    if !question::was_held(invariant) {
         let message = "the invariant never held in its present form, so that there is no good state to return to; \
                        check its query and condition, or fix the service";
         return Step::Happened(Event::NeverHeld, message.to_owned());

@@ -69,11 +69,10 @@ async fn facts(
     namespace_suspended: bool,
 ) -> Result<Facts, kube::Error> {
     let namespace = ticket.namespace().unwrap_or_default();
-    let dependencies = invariant.spec.depends_on.iter().map(|it| it.name.as_str());
     Ok(Facts {
         suspended: context.settings.suspended || namespace_suspended || says_so(invariant.annotations()),
         outage: context.board.outage(&namespace),
-        broken_dependencies: context.board.broken(&namespace, dependencies),
+        broken_dependencies: context.board.broken_dependencies(invariant),
         answers_well: answers_well(context, ticket, status, invariant).await,
         cooldown_until: cooldown_until(context.board.earlier_attempts(ticket).iter(), invariant),
         targets: targets(context, ticket, status).await?,

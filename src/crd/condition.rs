@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// Condition types.
 pub mod type_ {
-    /// Invariant: its query and condition were understood.
+    /// Invariant: its query and condition were understood, and it does not depend on itself through others.
     pub const ACCEPTED: &str = "Accepted";
     /// Invariant: it holds, by its thresholds.
     pub const HOLDING: &str = "Holding";
@@ -26,6 +26,8 @@ pub mod reason {
     pub const INVALID_QUERY: &str = "InvalidQuery";
     /// The condition could not be understood.
     pub const INVALID_CONDITION: &str = "InvalidCondition";
+    /// It depends on itself through others, so that none of them waits for another of them.
+    pub const DEPENDENCY_CYCLE: &str = "DependencyCycle";
     /// The condition is met.
     pub const CONDITION_MET: &str = "ConditionMet";
     /// The condition is not met.

@@ -80,7 +80,8 @@ pub struct InvariantSpec {
     #[serde(default)]
     pub severity: Severity,
     /// Invariants of the same namespace that hold back the opening of a ticket while they are broken; the checks go
-    /// on. At most 16.
+    /// on. Those that depend on each other in a cycle are not accepted (reason DependencyCycle) and do not wait for each
+    /// other. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub depends_on: Vec<Dependency>,
@@ -185,6 +186,11 @@ pub struct InvariantStatus {
     /// The last generation of the spec in which this invariant held; 0 if it never did.
     #[serde(default)]
     pub held_generation: i64,
+    /// SHA-256 over query, condition and targetRef as they were when this invariant held last: while these stay what
+    /// they are, it held in its present form. Absent if it never held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub held_digest: Option<String>,
     /// The open ticket, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]

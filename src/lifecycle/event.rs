@@ -10,12 +10,12 @@ pub enum Event {
     Holds {
         /// Somebody other than the harness wrote to the target since the ticket was opened.
         others_wrote: bool,
-        /// The invariant's spec is another generation than the attempt was made for.
+        /// The invariant asks something else than the ticket was opened for, since the attempt was made.
         invariant_edited: bool,
     },
     /// Agent: nothing may begin now.
     HeldUp(Holdup),
-    /// Agent: the invariant never held in this generation: there is nothing to return to.
+    /// Agent: the invariant never held in its present form: there is nothing to return to.
     NeverHeld,
     /// Agent: the ticket stands for an outage of its namespace: nothing is repaired one by one.
     StandsForOutage,

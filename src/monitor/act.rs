@@ -10,7 +10,7 @@ use crate::crd::{
 use crate::journal::{self, Entry};
 use crate::lifecycle::{self, Effect, Event, Transition};
 use crate::outage::{Outage, UMBRELLA_LABEL};
-use crate::{document, ledger, redact};
+use crate::{document, ledger, question, redact};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
@@ -192,9 +192,10 @@ async fn ticket_spec(analyst: &Analyst, invariant: &Invariant, record: &Record) 
 pub async fn resolve_ticket(client: &Client, ticket: &Ticket, invariant: &Invariant) -> Result<Ticket, ActError> {
     let status = ticket.status.clone().unwrap_or_default();
     let made_for = status.proposal.as_ref().map(|proposal| proposal.invariant_generation);
+    let asks_otherwise = || question::digest_of_ticket(ticket) != question::digest(&invariant.spec);
     let event = Event::Holds {
         others_wrote: others_wrote(client, ticket).await,
-        invariant_edited: made_for.is_some_and(|made_for| made_for != generation(invariant)),
+        invariant_edited: made_for.is_some_and(|made_for| made_for != generation(invariant)) && asks_otherwise(),
     };
     let transition = lifecycle::next(status.phase, event);
     let message = format!("{} {} holds again", invariant.spec.query, invariant.spec.condition);

@@ -24,6 +24,12 @@ pub struct Input<'a> {
     pub invariant: &'a Invariant,
     /// Why it cannot be asked, if it cannot.
     pub rejection: Option<&'a Rejection>,
+    /// The digest of its question.
+    pub question: &'a str,
+    /// The generation of the spec from which on it asks this.
+    pub question_since: i64,
+    /// The cycle of dependencies that it is in.
+    pub cycle: Option<&'a str>,
     /// Its samples.
     pub record: &'a Record,
     /// The status that was written last.
@@ -95,8 +101,8 @@ fn holding(input: &Input) -> Option<bool> {
     if input.record.breaches >= spec.failure_threshold {
         return Some(false);
     }
-    // Between the thresholds it stays what it was, as long as that was about this generation.
-    if input.before.observed_generation != generation(input.invariant) {
+    // Between the thresholds it stays what it was, as long as that was about this question.
+    if input.before.observed_generation < input.question_since {
         return None;
     }
     match condition_status(input.before, type_::HOLDING) {
@@ -154,6 +160,7 @@ fn status(input: &Input, holding: Option<bool>, now: Timestamp) -> InvariantStat
         verdict: input.record.last.as_ref().map(|last| last.verdict),
         held_since: input.record.held_since.map(MicroTime),
         held_generation: if holding == Some(true) { generation } else { input.before.held_generation },
+        held_digest: held_digest(input, holding),
         ticket: input.ticket.map(ResourceExt::name_any),
         // Whoever writes it adds them.
         recent_samples: Vec::new(),
@@ -173,7 +180,10 @@ fn status(input: &Input, holding: Option<bool>, now: Timestamp) -> InvariantStat
         set(type_::ACCEPTED, "False", rejection.reason, &rejection.message);
         set(type_::HOLDING, "Unknown", rejection.reason, "the invariant is not accepted, so it is not checked");
     } else {
-        set(type_::ACCEPTED, "True", reason::PARSED, "query and condition are understood");
+        match input.cycle {
+            Some(cycle) => set(type_::ACCEPTED, "False", reason::DEPENDENCY_CYCLE, &cycle_message(cycle)),
+            None => set(type_::ACCEPTED, "True", reason::PARSED, "query and condition are understood"),
+        }
         let (value, why) = holding_condition(input, holding);
         set(type_::HOLDING, value, &why, &holding_message(input));
     }
@@ -190,6 +200,26 @@ fn status(input: &Input, holding: Option<bool>, now: Timestamp) -> InvariantStat
         }
     }
     status
+}
+
+/// The question that it held with last.
+fn held_digest(input: &Input, holding: Option<bool>) -> Option<String> {
+    let before = input.before;
+    // A version that knew generations only says by these that it held with the present question.
+    let known_by_generation = before.held_digest.is_none()
+        && before.held_generation > 0
+        && before.held_generation == generation(input.invariant);
+    if holding == Some(true) || known_by_generation {
+        return Some(input.question.to_owned());
+    }
+    before.held_digest.clone()
+}
+
+fn cycle_message(cycle: &str) -> String {
+    format!(
+        "spec.dependsOn: {cycle}; they are checked, and none of them waits for another of them: remove one of these \
+         dependencies"
+    )
 }
 
 fn holding_condition(input: &Input, holding: Option<bool>) -> (&'static str, String) {
@@ -252,12 +282,18 @@ pub fn urgency(before: &InvariantStatus, after: &InvariantStatus) -> Urgency {
         return Urgency::Now;
     }
     // With the same verdict: this monitor is a successor, and knows of no time before its own.
-    if before.held_since == after.held_since { Urgency::Refresh } else { Urgency::Soon }
+    let same = before.held_since == after.held_since && before.held_digest == after.held_digest;
+    if same { Urgency::Refresh } else { Urgency::Soon }
 }
 
-/// Whether the same types are there with the same statuses and reasons, in whatever order.
+/// Whether the same types are there with the same statuses and reasons, in whatever order. The message counts only where
+/// no sample changes it.
 fn same_conditions(before: &[Condition], after: &[Condition]) -> bool {
-    let same = |one: &Condition, other: &Condition| one.status == other.status && one.reason == other.reason;
+    let same = |one: &Condition, other: &Condition| {
+        one.status == other.status
+            && one.reason == other.reason
+            && (one.type_ != type_::ACCEPTED || one.message == other.message)
+    };
     before.len() == after.len()
         && after.iter().all(|one| before.iter().any(|other| one.type_ == other.type_ && same(one, other)))
 }

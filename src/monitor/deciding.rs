@@ -75,7 +75,9 @@ impl Monitor {
         let umbrella = outage.and_then(|_| self.umbrella(&key.namespace));
         self.watched.get_mut(key)?.prepare(!broken.is_empty() || umbrella.is_some(), ticket.as_deref(), now);
         let guards_hold = self.guards_hold(key, ticket.as_deref());
-        let input = self.watched.get(key)?.input(&broken, umbrella.as_deref(), ticket.as_deref(), guards_hold);
+        let cycle = self.dependencies.cycle(key).map(|cycle| &*cycle.text);
+        let watched = self.watched.get(key)?;
+        let input = watched.input(&broken, cycle, umbrella.as_deref(), ticket.as_deref(), guards_hold);
         Some(Decided { decision: decide::decide(&input, now), ticket, outage })
     }
 
@@ -143,11 +145,28 @@ impl Monitor {
         self.tickets.umbrella(namespace).map(|ticket| ticket.name_any()).or(opening)
     }
 
+    /// When cycles of dependencies are looked for. Not before all invariants are known.
+    pub(super) fn next_look_for_cycles(&self) -> Option<Duration> {
+        self.dependencies.next_due().filter(|_| self.invariants_synced)
+    }
+
+    /// Looks for cycles where dependencies changed.
+    pub(super) fn look_for_cycles(&mut self) {
+        if self.invariants_synced {
+            for key in self.dependencies.look(self.origin.elapsed()) {
+                self.reconsider(&key, Occasion::News);
+            }
+        }
+    }
+
     fn broken_dependencies(&self, key: &ObjectKey) -> Vec<String> {
         let Some(watched) = self.watched.get(key) else { return Vec::new() };
         let names = watched.invariant.spec.depends_on.iter().map(|dependency| &dependency.name);
         names
             .filter(|name| {
+                if !self.dependencies.waits_for(key, name) {
+                    return false;
+                }
                 let parent = self.watched.get(&ObjectKey::new(&key.namespace, (*name).clone()));
                 parent.is_some_and(Watched::is_broken)
             })

@@ -5,7 +5,7 @@ use super::decide::{self, Input, Rejection, Urgency, generation};
 use super::record::{Findings, Judged, Record};
 use crate::crd::{Connection, Invariant, InvariantStatus, Ticket, VerdictName, reason};
 use crate::probe::{self, Condition, Observation, Query, Reading, Sample, Value, Verdict};
-use crate::{panics, redact};
+use crate::{panics, question, redact};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use std::sync::Arc;
@@ -28,6 +28,10 @@ pub(super) struct Watched {
     /// How it was counted last.
     pub(super) counted: Standing,
     check: Result<Check, Rejection>,
+    /// The digest of what it asks.
+    question: String,
+    /// The generation of the spec from which on it asks that.
+    question_since: i64,
     was_held_back: bool,
 }
 
@@ -68,6 +72,8 @@ impl Watched {
     pub(super) fn new(mut invariant: Invariant, (wall, elapsed): (Timestamp, Duration)) -> Self {
         Self {
             check: parse(&invariant),
+            question: question::digest(&invariant.spec),
+            question_since: generation(&invariant),
             written: Written::new(invariant.status.take().unwrap_or_default(), elapsed),
             record: Record::new(wall),
             asking: false,
@@ -78,18 +84,33 @@ impl Watched {
         }
     }
 
-    /// The same invariant after a change. Another spec begins a new record.
+    /// The same invariant after a change. Another question begins a new record, and so does a pause.
     pub(super) fn updated(self, mut invariant: Invariant, now: (Timestamp, Duration)) -> Self {
         let counted = self.counted;
         if self.invariant.uid() != invariant.uid() {
             return Self { counted, ..Self::new(invariant, now) };
         }
         if generation(&*self.invariant) != generation(&invariant) {
-            let fresh = Self::new(invariant, now);
+            let mut fresh = Self::new(invariant, now);
+            if self.asks_the_same_as(&fresh) {
+                fresh.record = self.record;
+                fresh.question_since = self.question_since;
+                fresh.was_held_back = self.was_held_back;
+            }
             return Self { asking: self.asking, acting: self.acting, written: self.written, counted, ..fresh };
         }
         invariant.status = None;
         Self { invariant: Arc::new(invariant), ..self }
+    }
+
+    /// Whether its samples say the same of the other.
+    fn asks_the_same_as(&self, other: &Self) -> bool {
+        let (one, two) = (&self.invariant.spec, &other.invariant.spec);
+        self.question == other.question
+            && one.connection == two.connection
+            && one.no_data == two.no_data
+            && !one.suspend
+            && !two.suspend
     }
 
     /// What counts of it.
@@ -158,6 +179,7 @@ impl Watched {
     pub(super) fn input<'a>(
         &'a self,
         broken_dependencies: &'a [String],
+        cycle: Option<&'a str>,
         umbrella: Option<&'a str>,
         ticket: Option<&'a Ticket>,
         guards_hold: bool,
@@ -165,6 +187,9 @@ impl Watched {
         Input {
             invariant: &self.invariant,
             rejection: self.check.as_ref().err(),
+            question: &self.question,
+            question_since: self.question_since,
+            cycle,
             record: &self.record,
             before: &self.written.status,
             broken_dependencies,

@@ -1,6 +1,8 @@
 //! The monitor: what it says of an invariant, and when it opens and resolves a ticket.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be prepared has failed")]
 
+mod cycles;
+mod edits;
 mod evidence;
 mod quiet;
 mod succession;
