@@ -132,6 +132,7 @@ fn settings(double: &Double) -> OperatorSettings {
         ticket_ttl: Duration::from_hours(1),
         tickets_per_invariant: 20,
         suspended: false,
+        gitops: harness::gitops::GitOps::default(),
         planning: Planning { model: Some(model), last_known_good: false },
         home: NAMESPACE.to_owned(),
     }

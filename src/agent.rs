@@ -28,6 +28,7 @@ pub mod tools;
 
 use crate::claude;
 use crate::crd::{Invariant, Ticket};
+use crate::gitops::GitOps;
 use crate::history::ConfigHistory;
 use crate::probe::{EgressPolicy, Prober};
 use crate::vitals::Vitals;
@@ -69,6 +70,8 @@ pub struct Settings {
     pub suspended: bool,
     /// Who plans repairs.
     pub planning: Planning,
+    /// What is left to GitOps tools.
+    pub gitops: GitOps,
     /// The harness's own namespace: there it keeps what concerns no single ticket.
     pub home: String,
     /// What the agent reports to.
@@ -173,7 +176,7 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
     let tickets = changes_in::<Ticket>(&client, &settings.namespaces);
     let Staff { planners, scribe, day_limit, source } = Staff::of(&settings.planning)?;
     let context = Arc::new(Context {
-        executor: Executor::new(client.clone()),
+        executor: Executor::new(client.clone(), settings.gitops.clone()),
         tools: Tools::new(client.clone(), history.clone(), Arc::clone(&prober), source),
         prober,
         planners,

@@ -2,7 +2,12 @@
 //!
 //! Touches the world in one way: a watch for each ConfigMap that somebody asked to follow.
 
+mod authorship;
+
+pub use authorship::{Author, author};
+
 use crate::crd::{Allow, Invariant};
+use crate::gitops::{self, ManagedBy};
 use crate::watch::{Change, ObjectKey, changes};
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -33,11 +38,11 @@ pub struct Revision {
     pub first: bool,
     /// The last writer of each key.
     pub writers: BTreeMap<String, Writer>,
-    /// The GitOps tool that manages the object, if one does.
-    pub managed_by: Option<&'static str>,
+    /// The GitOps tool whose marks the object carries.
+    pub managed_by: Option<ManagedBy>,
 }
 
-/// Who wrote a key last.
+/// Who gave a key its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Writer {
     /// The field manager.
@@ -56,12 +61,13 @@ impl Revision {
             seen_at,
             first,
             writers: writers(object.managed_fields()),
-            managed_by: gitops_tool(object),
+            managed_by: gitops::tracked_by(object),
         }
     }
 }
 
-/// The last writer of each key in `data`, by managed fields.
+/// Who wrote each key in `data`, by managed fields. Of several that gave a key the same text it is the first: who only
+/// repeats a text changed nothing, though its entry may be newer for another key's sake.
 fn writers(entries: &[ManagedFieldsEntry]) -> BTreeMap<String, Writer> {
     let mut writers: BTreeMap<String, Writer> = BTreeMap::new();
     for entry in entries {
@@ -74,24 +80,12 @@ fn writers(entries: &[ManagedFieldsEntry]) -> BTreeMap<String, Writer> {
         };
         for key in keys.keys().filter_map(|key| key.strip_prefix("f:")) {
             let known = writers.entry(key.to_owned()).or_insert_with(|| writer.clone());
-            if known.at < writer.at {
+            if writer.at < known.at {
                 *known = writer.clone();
             }
         }
     }
     writers
-}
-
-/// The GitOps tool whose label or annotation the object carries.
-pub fn gitops_tool(object: &impl ResourceExt) -> Option<&'static str> {
-    let has = |key: &str| object.annotations().contains_key(key) || object.labels().contains_key(key);
-    if has("argocd.argoproj.io/tracking-id") || has("argocd.argoproj.io/instance") {
-        Some("Argo CD")
-    } else if has("kustomize.toolkit.fluxcd.io/name") || has("helm.toolkit.fluxcd.io/name") {
-        Some("Flux")
-    } else {
-        None
-    }
 }
 
 /// The ConfigMaps that a repair of this invariant may touch.

@@ -24,6 +24,7 @@ pub mod cli;
 pub mod cluster;
 pub mod crd;
 pub mod document;
+pub mod gitops;
 pub mod history;
 pub mod http;
 pub mod injection;

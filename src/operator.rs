@@ -1,6 +1,7 @@
 //! The operator: the monitor and the agent, together or each alone.
 
 use crate::agent::Planning;
+use crate::gitops::GitOps;
 use crate::probe::EgressPolicy;
 use crate::vitals::Vitals;
 use crate::{agent, monitor};
@@ -28,6 +29,8 @@ pub struct OperatorSettings {
     pub suspended: bool,
     /// Who plans repairs.
     pub planning: Planning,
+    /// What is left to GitOps tools.
+    pub gitops: GitOps,
     /// The harness's own namespace: there it keeps what concerns no single ticket.
     pub home: String,
     /// What both halves report to.
@@ -87,6 +90,7 @@ pub async fn run_halves(
         good_after: settings.good_after,
         suspended: settings.suspended,
         planning: settings.planning,
+        gitops: settings.gitops,
         home: settings.home,
     };
     // A half that ends ends the other, which stops as at a shutdown.

@@ -15,6 +15,7 @@ pub use state::{Marks, ObjectActions, TargetState, by_object, is_as_planned, tar
 use super::baseline::PROJECTION_LAG;
 use super::target;
 use crate::crd::{ATTEMPT_ANNOTATION, Action, ActionRecord};
+use crate::gitops::GitOps;
 use crate::history::Revision;
 use crate::pods;
 use jiff::{SignedDuration, Timestamp};
@@ -69,12 +70,13 @@ pub enum ExecutorError {
 #[derive(Clone)]
 pub struct Executor {
     client: Client,
+    gitops: GitOps,
 }
 
 impl Executor {
-    /// An executor on this API.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// An executor on this API, which leaves to GitOps tools what they manage.
+    pub fn new(client: Client, gitops: GitOps) -> Self {
+        Self { client, gitops }
     }
 
     /// Reads a target as it is now.

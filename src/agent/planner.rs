@@ -13,6 +13,7 @@ use super::spending::Purse;
 use super::tools::{Call, Reading};
 use crate::claude::{NanoDollars, Usage};
 use crate::crd::{ConfigMapKey, Diagnosis, Invariant, Outcome, PlannerName, Ticket};
+use crate::gitops::GitOps;
 use crate::history::Revision;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -34,6 +35,8 @@ pub struct Briefing {
     pub config: Vec<KnownConfig>,
     /// The other invariants of the same target.
     pub siblings: Vec<Sibling>,
+    /// Which writers are GitOps tools.
+    pub gitops: GitOps,
 }
 
 /// A key that the `allow` list names, and the ConfigMap that has it.

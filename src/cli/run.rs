@@ -6,6 +6,7 @@ use super::interruption::interruption;
 use super::part::{Part, serve};
 use super::planning;
 use crate::agent::Planning;
+use crate::gitops::GitOps;
 use crate::http;
 use crate::operator::{self, Halves, OperatorSettings};
 use crate::samples::CONFIG_KEY;
@@ -49,6 +50,10 @@ pub struct Arguments {
     /// Stop all writes to targets; watching goes on.
     #[arg(long)]
     pub suspended: bool,
+    /// A further field manager that writes from a source, as Argo CD and Flux do: what it owns is proposed and not
+    /// written. Repeatable, or with commas between.
+    #[arg(long = "gitops-manager", value_delimiter = ',', value_name = "NAMES")]
+    pub gitops_managers: Vec<String>,
     /// Who plans repairs.
     #[command(flatten)]
     pub planning: planning::PlanningArguments,
@@ -112,6 +117,7 @@ async fn operate(arguments: Arguments, halves: Halves, service_port: Option<u16>
         ticket_ttl: arguments.ticket_ttl.into(),
         tickets_per_invariant: arguments.tickets_per_invariant,
         suspended: arguments.suspended,
+        gitops: GitOps::new(arguments.gitops_managers),
         // The monitor asks no model.
         // In a pod, the pod's; else that of the kubeconfig's context.
         home: client.default_namespace().to_owned(),

@@ -4,6 +4,7 @@
 mod brakes;
 mod busy;
 pub(crate) mod crash;
+mod gitops;
 mod objects;
 mod pods;
 pub(crate) mod stage;

@@ -15,6 +15,7 @@ use futures::StreamExt;
 use harness::agent::Planning;
 use harness::cli::install::{ensure_config_map, install_definitions};
 use harness::crd::{Invariant, Phase, Ticket};
+use harness::gitops::GitOps;
 use harness::operator::{Halves, OperatorSettings};
 use harness::samples::{CONFIG_KEY, CONFIG_NAME};
 use harness::vitals::Vitals;
@@ -88,6 +89,7 @@ impl Stage {
             suspended: false,
             home: self.namespace.clone(),
             planning: Planning { model: None, last_known_good: true },
+            gitops: GitOps::default(),
         }
     }
 

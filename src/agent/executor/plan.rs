@@ -8,6 +8,7 @@ use crate::agent::policy::{self, Edit, Refusal};
 use crate::agent::target;
 use crate::crd::{Action, ActionRecord, Allow, ObjectReference, Workload};
 use crate::document;
+use crate::gitops::{GitOps, ManagedBy};
 use crate::pods;
 use crate::redact;
 use jiff::Timestamp;
@@ -25,8 +26,8 @@ pub struct Planned {
     pub before: String,
     /// The exact text after.
     pub after: String,
-    /// The GitOps tool that manages the object, if one does.
-    pub managed_by: Option<&'static str>,
+    /// The GitOps tool that manages this part of the object, if one does.
+    pub managed_by: Option<ManagedBy>,
 }
 
 /// Why a change cannot be planned.
@@ -52,7 +53,7 @@ impl Executor {
             ProposedChange::Restart(workload) => Ok(vec![self.plan_restart(namespace, workload).await?]),
             ProposedChange::Scale { workload, replicas } => {
                 let object = self.workload(namespace, workload).await?;
-                planned(&object, Action::Scale, replicas.to_string()).map(|it| vec![it]).map_err(Ok)
+                planned(&self.gitops, &object, Action::Scale, replicas.to_string()).map(|it| vec![it]).map_err(Ok)
             }
             ProposedChange::Rollback(workload) => {
                 let object = self.workload(namespace, workload).await?;
@@ -60,7 +61,9 @@ impl Executor {
                 let present = object.data.pointer("/spec/template").cloned().unwrap_or_default();
                 let images =
                     target::earlier_images(&present, &earlier).map_err(|code| Ok(no_revision(code, workload)))?;
-                planned(&object, Action::Rollback, Value::Object(images).to_string()).map(|it| vec![it]).map_err(Ok)
+                planned(&self.gitops, &object, Action::Rollback, Value::Object(images).to_string())
+                    .map(|it| vec![it])
+                    .map_err(Ok)
             }
         }
     }
@@ -69,9 +72,14 @@ impl Executor {
         let found = self.read(namespace, "ConfigMap", &edit.name).await.map_err(Err)?;
         let now = found.as_ref().and_then(|object| target::text(object, Action::EditConfig, &edit.key));
         match found {
-            Some(object) if now.as_ref() == Some(&edit.before) => {
-                Ok(record(&object, Action::EditConfig, &edit.key, edit.before.clone(), edit.after.clone()))
-            }
+            Some(object) if now.as_ref() == Some(&edit.before) => Ok(record(
+                &self.gitops,
+                &object,
+                Action::EditConfig,
+                &edit.key,
+                edit.before.clone(),
+                edit.after.clone(),
+            )),
             Some(_) | None => Err(Ok(Refusal {
                 code: "Stale",
                 message: format!("{} of ConfigMap {} is not what the change was planned on", edit.key, edit.name),
@@ -81,7 +89,7 @@ impl Executor {
 
     async fn plan_restart(&self, namespace: &str, workload: &Workload) -> Result<Planned, NotPlanned> {
         let object = self.workload(namespace, workload).await?;
-        planned(&object, Action::Restart, format!("{:.0}", Timestamp::now())).map_err(Ok)
+        planned(&self.gitops, &object, Action::Restart, format!("{:.0}", Timestamp::now())).map_err(Ok)
     }
 
     /// What pods take through `subPath` or their environment does not follow the ConfigMap.
@@ -156,17 +164,24 @@ fn no_revision(code: &'static str, workload: &Workload) -> Refusal {
     Refusal { code, message }
 }
 
-fn planned(object: &DynamicObject, action: Action, after: String) -> Result<Planned, Refusal> {
+fn planned(gitops: &GitOps, object: &DynamicObject, action: Action, after: String) -> Result<Planned, Refusal> {
     let part = target::part(action);
     let before = target::text(object, action, part).unwrap_or_default();
     if before == after {
         let message = format!("{part} of {} is {after} already", object.name_any());
         return Err(Refusal { code: "NoChange", message });
     }
-    Ok(record(object, action, part, before, after))
+    Ok(record(gitops, object, action, part, before, after))
 }
 
-fn record(object: &DynamicObject, action: Action, key: &str, before: String, after: String) -> Planned {
+fn record(
+    gitops: &GitOps,
+    object: &DynamicObject,
+    action: Action,
+    key: &str,
+    before: String,
+    after: String,
+) -> Planned {
     let kind = object.types.as_ref().map(|types| types.kind.clone()).unwrap_or_default();
     let record = ActionRecord {
         action,
@@ -180,7 +195,7 @@ fn record(object: &DynamicObject, action: Action, key: &str, before: String, aft
         revision: None,
         written_resource_version: None,
     };
-    Planned { record, before, after, managed_by: crate::history::gitops_tool(object) }
+    Planned { record, before, after, managed_by: gitops.managed_by(object, action, key) }
 }
 
 /// The hash of a proposal: what an approval is bound to, and what is never proposed again after a no. Of a restart the

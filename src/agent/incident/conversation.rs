@@ -179,6 +179,7 @@ impl Incident<'_> {
             reverted: self.context.board.reverted(&self.key.namespace),
             siblings: self.context.board.siblings(invariant),
             config,
+            gitops: self.context.settings.gitops.clone(),
         })
     }
 

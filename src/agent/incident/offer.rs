@@ -8,6 +8,7 @@ use crate::agent::executor::{Planned, micro, proposal_hash};
 use crate::agent::planner::Change;
 use crate::agent::policy::{self, Brake, Refusal};
 use crate::crd::{Action, ActionRecord, Attempt, AttemptResult, Invariant, PlannerName, Proposal, TicketStatus};
+use crate::gitops::ManagedBy;
 use crate::journal::{self, Entry};
 use crate::lifecycle::{self, Effect, Event, Leave};
 use crate::redact;
@@ -30,7 +31,7 @@ impl Incident<'_> {
             Ok(exact) => exact,
             Err(refusals) => return self.refuse(observed, change, planner, refusals).await,
         };
-        let managed_by = exact.iter().find_map(|it| it.managed_by);
+        let managed_by = exact.iter().find_map(|it| it.managed_by.clone());
         let brake = self.brake(observed, invariant, &exact);
         let leave = policy::leave(invariant.spec.remediation.mode, managed_by.is_some(), brake.as_ref());
         let number = status.attempts.last().map_or(0, |attempt| attempt.number) + 1;
@@ -46,7 +47,8 @@ impl Incident<'_> {
         }
         let proposal = self.proposal(invariant, change, hash, actions, leave);
         let approval = format!("approve {} -n {}", self.key.name, self.key.namespace);
-        let message = message(leave, managed_by, brake.as_ref(), &proposal, &change.diagnosis.root_cause, &approval);
+        let message =
+            message(leave, managed_by.as_ref(), brake.as_ref(), &proposal, &change.diagnosis.root_cause, &approval);
         let entry = (leave != Leave::Granted).then(|| proposed_entry(&proposal, leave));
         let attempt = (leave == Leave::Granted).then(|| self.attempt(invariant, &proposal, planner, number));
         self.happened(observed, Event::ChangeProposed(leave), &message, |status| {
@@ -213,7 +215,7 @@ fn clash(planned: &[Planned]) -> Option<Refusal> {
 
 fn message(
     leave: Leave,
-    managed_by: Option<&str>,
+    managed_by: Option<&ManagedBy>,
     brake: Option<&Brake>,
     proposal: &Proposal,
     cause: &str,
@@ -226,7 +228,10 @@ fn message(
             format!("{cause}{brake}; a person must approve the change: harness {approval} --hash {}", proposal.hash)
         }
         (Leave::ProposeOnly, Some(tool)) => {
-            format!("{cause}; the object is managed by {tool}, which would write it back: change it at its source")
+            format!(
+                "{cause}; {tool} manages the object and would write it back: {}, and change it there",
+                tool.look_at()
+            )
         }
         (Leave::ProposeOnly, None) => format!("{cause}; mode Observe: the proposed change is not made"),
     }

@@ -10,6 +10,7 @@ use crate::cli::install::{Overwrite, ensure_config_map, ensure_namespace, instal
 use crate::cli::part::{Part, serve};
 use crate::cluster::control_plane::ControlPlane;
 use crate::cluster::control_plane::assets::Assets;
+use crate::gitops::GitOps;
 use crate::injection::{ConfigKey, inject};
 use crate::operator::{self, OperatorSettings};
 use crate::samples::{CONFIG_KEY, CONFIG_NAME, SERVICE};
@@ -177,6 +178,7 @@ fn operate(client: &Client, settings: &EnvironmentSettings) -> Part {
         ticket_ttl: TICKET_TTL,
         tickets_per_invariant: 20,
         suspended: false,
+        gitops: GitOps::default(),
         planning: settings.planning.clone(),
         home: settings.namespace.clone(),
     };

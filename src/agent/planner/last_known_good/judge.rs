@@ -4,12 +4,14 @@
 mod tests;
 
 use super::{Known, was_tried};
+use crate::agent::executor::FIELD_MANAGER;
 use crate::agent::planner::{Briefing, Reverted};
 use crate::agent::policy::Edit;
 use crate::agent::tools::at;
-use crate::crd::ConfigEvidence;
+use crate::crd::{ATTEMPT_ANNOTATION, ConfigEvidence};
 use crate::document::{self, Difference};
-use crate::history::Revision;
+use crate::gitops::{GitOps, ManagedBy};
+use crate::history::{Author, Revision, author};
 use crate::redact;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -39,12 +41,15 @@ pub(super) struct Finding {
     path: String,
     good: String,
     now: String,
-    by: Option<String>,
+    author: Author,
+    /// The author is a GitOps tool, which wrote what its source says.
+    source: Option<ManagedBy>,
     since: Option<Timestamp>,
 }
 
 impl Finding {
-    fn new(known: &Known, revision: &Revision, found: &Difference) -> Self {
+    fn new(known: &Known, revision: &Revision, found: &Difference, gitops: &GitOps) -> Self {
+        let author = author(revision, &known.history, &known.entry.key, &found.path, FIELD_MANAGER);
         let (good, now) = redact::sides(found);
         let text = |side: Option<String>| side.unwrap_or_else(|| "absent".to_owned());
         Self {
@@ -52,22 +57,46 @@ impl Finding {
             path: if found.path.is_empty() { known.entry.key.clone() } else { found.path.clone() },
             good: text(good),
             now: text(now),
-            by: revision.writers.get(&known.entry.key).map(|writer| writer.manager.clone()),
+            source: source(&author, revision, gitops),
+            author,
             since: in_force_since(known, revision, &found.path),
         }
     }
 
     /// Who changed what, when.
     pub(super) fn cause(&self) -> String {
-        let Self { name, path, good, now, by, since } = self;
-        let by = by.as_deref().unwrap_or("somebody");
-        redact::line(&format!("{by} changed {path} of {name} from {good} to {now}{}", at(*since)), 512)
+        let Self { name, path, good, now, author, source, since: _ } = self;
+        let is = format!("{path} of {name} is {now}, and was {good} when everything held");
+        let cause = match (source, author) {
+            (Some(tool), Author::Changed { at: time, .. }) => {
+                let time = at(Some(*time));
+                format!("{path} of {name} changed from {good} to {now}{time}: {tool} brought that from its source")
+            }
+            (Some(tool), _) => format!("{is}: {tool} brought that from its source"),
+            (None, Author::Changed { by, at: time }) => {
+                format!("{by} changed {path} of {name} from {good} to {now}{}", at(Some(*time)))
+            }
+            (None, Author::LastWrote { by, at: time }) => format!("{is}; {by} wrote the key last{}", at(*time)),
+            (None, Author::Harness) => {
+                format!("{is}; the harness wrote it last, for the ticket in the annotation {ATTEMPT_ANNOTATION}")
+            }
+            (None, Author::Unknown) => format!("{is}; who changed it is not known"),
+        };
+        redact::line(&cause, 512)
     }
 
     /// What is put back.
     pub(super) fn restoration(&self) -> String {
         format!("{} to {}", self.path, self.good)
     }
+}
+
+/// The GitOps tool that the author is: it is not to be blamed for what its source says.
+fn source(author: &Author, revision: &Revision, gitops: &GitOps) -> Option<ManagedBy> {
+    let (Author::Changed { by, .. } | Author::LastWrote { by, .. }) = author else { return None };
+    let tool = gitops.tool_of(by)?;
+    let tracked = revision.managed_by.clone().filter(|tracked| tracked.tool == tool);
+    Some(tracked.unwrap_or_else(|| ManagedBy::named(tool)))
 }
 
 /// Judges one key by what is known of it, by what it was when the ticket was opened, and by what happened before.
@@ -93,7 +122,8 @@ pub(super) fn judge(known: &Known, opening: Option<&ConfigEvidence>, briefing: &
         entry.paths.is_empty() || entry.paths.iter().any(|path| document::within(&found.path, path))
     };
     let (allowed, outside): (Vec<_>, Vec<_>) = differences.into_iter().partition(is_allowed);
-    let outside = outside.iter().map(|found| Finding::new(known, revision, found)).collect::<Vec<_>>();
+    let outside =
+        outside.iter().map(|found| Finding::new(known, revision, found, &briefing.gitops)).collect::<Vec<_>>();
     if allowed.is_empty() {
         let obstacle = if outside.is_empty() {
             format!("{} of {} is as it was when everything held: the cause is elsewhere", entry.key, entry.name)
@@ -118,7 +148,7 @@ fn restoration(
     let first_breach = briefing.ticket.spec.opening.first_breach_at.0;
     let mut paths = Vec::new();
     for found in allowed {
-        let finding = Finding::new(known, revision, found);
+        let finding = Finding::new(known, revision, found, &briefing.gitops);
         let obstacle = if changed_after_opening(opening, found, now) {
             Some(format!("{} was changed after the ticket was opened, which is not undone", finding.path))
         } else if finding.since.is_none_or(|since| first_breach.duration_since(since) > RECENT) {

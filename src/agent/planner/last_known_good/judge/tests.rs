@@ -3,6 +3,7 @@
 use super::*;
 use crate::agent::baseline::KnownGood;
 use crate::crd::{ConfigMapKey, Invariant, PathValue, Ticket};
+use crate::gitops::{GitOps, ManagedBy};
 use crate::history::Writer;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -103,6 +104,7 @@ fn briefing(reverted: Vec<Reverted>) -> Briefing {
         good_after: Duration::from_mins(5),
         reverted,
         config: Vec::new(),
+        gitops: GitOps::default(),
         siblings: Vec::new(),
     }
 }
@@ -219,4 +221,35 @@ fn a_key_that_is_allowed_as_a_whole_is_restored_as_a_whole() {
 fn nothing_changed_means_that_the_cause_is_elsewhere() {
     let case = Case { history: vec![(GOOD, 9_000)], opening: GOOD, ..Case::default() };
     assert!(case.judge().obstacle.contains("the cause is elsewhere"));
+}
+
+#[test]
+fn a_gitops_tool_that_wrote_what_its_source_says_is_no_culprit_and_its_source_is_named() {
+    let cause = |manager: &str, managed_by: Option<ManagedBy>, gitops: &GitOps| {
+        let known = |text: &str, seen_at, first| {
+            let mut revision = revision(text, seen_at, first);
+            revision.writers.get_mut("k").unwrap().manager = manager.into();
+            revision.managed_by.clone_from(&managed_by);
+            revision
+        };
+        let entry = ConfigMapKey { name: "config".into(), key: "k".into(), paths: vec!["/delay_ms".into()] };
+        let history = vec![Arc::new(known(GOOD, 9_000, true)), Arc::new(known(SLOW, 9_990, false))];
+        let known = Known { entry, revision: Some(Box::new((*history[1]).clone())), history, good: None };
+        let found = document::differences(&document::parse(GOOD).unwrap(), &document::parse(SLOW).unwrap());
+        Finding::new(&known, &known.revision.clone().unwrap(), &found[0], gitops).cause()
+    };
+    let application = ManagedBy { tool: "Argo CD".into(), source: Some("Application shop".into()), command: None };
+    let none = GitOps::default();
+    assert_eq!(
+        cause("argocd-controller", Some(application.clone()), &none),
+        "/delay_ms of config changed from 20 to 520 at 1970-01-01T02:46:30Z: Argo CD (Application shop) brought that \
+         from its source"
+    );
+    assert!(
+        cause("kustomize-controller", None, &none)
+            .ends_with("at 1970-01-01T02:46:30Z: Flux brought that from its source")
+    );
+    assert!(cause("deployer", None, &GitOps::new(["deployer".to_owned()])).contains(": deployer brought that"));
+    // What a person edited in the cluster is the person's, whoever manages the object.
+    assert!(cause("kubectl-edit", Some(application), &none).starts_with("kubectl-edit changed /delay_ms"));
 }
