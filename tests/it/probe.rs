@@ -1,6 +1,7 @@
 //! Questions to real sockets: what each way to answer, or not to answer, means.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be prepared has failed")]
 
+mod name_server;
 mod names;
 mod targets;
 mod tls;
@@ -82,7 +83,7 @@ async fn a_question_says_who_asks_and_asks_for_nothing_compressed() {
     let head = measured(ask(&at(target.address), AMPLE).await).body;
     assert!(head.starts_with("GET /health HTTP/1.1\r\n"), "{head}");
     assert!(head.contains(&format!("user-agent: harness/{}\r\n", env!("CARGO_PKG_VERSION"))), "{head}");
-    assert!(!head.contains("accept-encoding"), "{head}");
+    assert!(head.contains("accept-encoding: identity\r\n"), "{head}");
 }
 
 #[tokio::test]
@@ -180,17 +181,116 @@ async fn a_body_that_ends_too_early_is_a_protocol_error() {
 }
 
 #[tokio::test]
-async fn an_endless_body_is_cut_and_measured() {
+async fn a_long_body_is_read_to_its_end_and_kept_at_its_start() {
+    const LENGTH: usize = 1024 * 1024;
+    let target = Target::start(async |mut stream| {
+        head(&mut stream).await;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; LENGTH - 1]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let _ = stream.write_all(b"x").await;
+    })
+    .await;
+    let found = measured(ask(&format!("latency:{}", at(target.address)), AMPLE).await);
+    assert!(found.latency >= Duration::from_millis(400), "{:?}", found.latency);
+    assert_eq!((found.status, found.body.len()), (Some(200), 64 * 1024));
+}
+
+#[tokio::test]
+async fn a_long_body_that_ends_too_early_is_a_protocol_error_however_it_says_its_length() {
+    for (head, part) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 300000\r\n\r\n", ""),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "20000\r\n"),
+    ] {
+        let target = Target::start(move |mut stream| async move {
+            targets::head(&mut stream).await;
+            let _ = stream.write_all(format!("{head}{part}{}", "x".repeat(128 * 1024)).as_bytes()).await;
+            let _ = stream.shutdown().await;
+        })
+        .await;
+        assert_eq!(failed(&ask(&at(target.address), AMPLE).await), FailureReason::ProtocolError, "{head}");
+    }
+}
+
+#[tokio::test]
+async fn an_endless_body_times_out_and_is_let_go() {
     let target = Target::start(async |mut stream| {
         head(&mut stream).await;
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         while stream.write_all(&[b'x'; 16 * 1024]).await.is_ok() {}
     })
     .await;
-    let found = measured(ask(&at(target.address), AMPLE).await);
-    assert_eq!((found.status, found.body.len()), (Some(200), 64 * 1024));
+    assert_eq!(failed(&ask(&at(target.address), SHORT).await), FailureReason::TimedOut);
     // The connection is dropped: the target can write no more.
     target.finished().await;
+}
+
+#[tokio::test]
+async fn a_body_that_comes_compressed_all_the_same_is_understood() {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, b"all is well").unwrap();
+    let compressed: std::sync::Arc<[u8]> = encoder.finish().unwrap().into();
+    let target = Target::start(move |stream| {
+        let compressed = std::sync::Arc::clone(&compressed);
+        async move { respond(stream, "200 OK\r\ncontent-encoding: gzip", &compressed).await }
+    })
+    .await;
+    assert_eq!(measured(ask(&at(target.address), AMPLE).await).body, "all is well");
+    let broken =
+        Target::start(async |stream| respond(stream, "200 OK\r\ncontent-encoding: gzip", b"plain").await).await;
+    assert_eq!(failed(&ask(&at(broken.address), AMPLE).await), FailureReason::ProtocolError);
+}
+
+#[tokio::test]
+async fn many_header_fields_are_an_answer() {
+    let fields = "\r\nx-field: value".repeat(400);
+    let target = Target::start(move |stream| {
+        let status = format!("200 OK{fields}");
+        async move { respond(stream, &status, b"").await }
+    })
+    .await;
+    assert_eq!(measured(ask(&at(target.address), AMPLE).await).status, Some(200));
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_is_closed_at_the_next_question_is_no_breach() {
+    let target = Target::start(async |mut stream| {
+        head(&mut stream).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        // The next question is read, and not answered.
+        head(&mut stream).await;
+        let _ = stream.shutdown().await;
+    })
+    .await;
+    let (prober, query) = (prober(), Query::parse(&at(target.address)).unwrap());
+    for connections in 1..4 {
+        let observation = prober.ask(&query, Connection::Reuse, AMPLE).await.observation;
+        assert_eq!(measured(observation).status, Some(200));
+        assert_eq!(target.connections(), connections);
+    }
+}
+
+#[tokio::test]
+async fn a_question_over_a_kept_connection_is_repeated_only_once() {
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let target = Target::start(move |mut stream| {
+        let first = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+        async move {
+            head(&mut stream).await;
+            if first {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                head(&mut stream).await;
+            }
+            let _ = stream.shutdown().await;
+        }
+    })
+    .await;
+    let (prober, query) = (prober(), Query::parse(&at(target.address)).unwrap());
+    measured(prober.ask(&query, Connection::Reuse, AMPLE).await.observation);
+    let observation = prober.ask(&query, Connection::Reuse, AMPLE).await.observation;
+    assert_eq!(failed(&observation), FailureReason::ProtocolError);
+    assert_eq!(target.connections(), 2);
 }
 
 #[tokio::test]
