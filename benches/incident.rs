@@ -120,6 +120,7 @@ fn settings(double: &Double) -> OperatorSettings {
         api: Settings::from_variables(lookup).unwrap().unwrap(),
         planner: planner::claude::DEFAULT_MODEL.to_owned(),
         scribe: scribe::DEFAULT_MODEL.to_owned(),
+        prices: harness::claude::Prices::default(),
         day_limit: Amount { tokens: u64::MAX, nanodollars: u64::MAX },
         source: None,
     };

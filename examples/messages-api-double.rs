@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8400".to_owned()).parse()?;
-    let double = double::Double::listen(address, double::operator::Operator).await;
+    let double = double::Double::listen(address, double::operator::Operator, Vec::new()).await;
     println!("ANTHROPIC_BASE_URL={}\nANTHROPIC_API_KEY={}", double.base_url(), double::KEY);
     tokio::signal::ctrl_c().await?;
     for rejection in double.rejections() {

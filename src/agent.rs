@@ -96,6 +96,8 @@ pub struct ModelSettings {
     pub planner: String,
     /// The model that writes lines for people.
     pub scribe: String,
+    /// What the models cost.
+    pub prices: claude::Prices,
     /// What may be spent on one day (UTC).
     pub day_limit: Amount,
     /// The source code of the services.
@@ -155,8 +157,9 @@ impl Staff {
         let mut staff = Self { planners: Vec::new(), scribe: None, day_limit: Amount::default(), source: None };
         if let Some(model) = planning.model.clone() {
             let client = claude::Client::new(model.api)?;
-            staff.planners.push(Arc::new(Claude::new(client.clone(), model.planner)));
-            staff.scribe = Some(Scribe::new(client, model.scribe));
+            let (planner, scribe) = (model.prices.of(&model.planner), model.prices.of(&model.scribe));
+            staff.planners.push(Arc::new(Claude::new(client.clone(), model.planner, planner)));
+            staff.scribe = Some(Scribe::new(client, model.scribe, scribe));
             staff.day_limit = model.day_limit;
             staff.source = model.source;
         }

@@ -25,7 +25,9 @@
 
 mod client;
 mod error;
+mod identity;
 mod message;
+mod model;
 mod price;
 mod request;
 mod retry;
@@ -33,10 +35,12 @@ mod schema;
 mod settings;
 mod stream;
 
-pub use client::{Client, Progress};
+pub use client::{Call, Client, Failed, Progress};
 pub use error::{ApiErrorKind, ClaudeError};
+pub use identity::WorkloadIdentity;
 pub use message::{Block, Message, RateLimits, Stop, Usage};
-pub use price::{NanoDollars, ParseDollarsError, Price};
+pub use model::Capabilities;
+pub use price::{ModelPrice, NanoDollars, ParseDollarsError, ParsePriceError, Price, Prices};
 pub use request::{Effort, Request, Thinking, Tool, ToolResult, Transcript};
 pub use schema::strict_schema;
 pub use settings::{Credentials, Secret, Settings, SettingsError};

@@ -3,16 +3,17 @@
 //! Touches the world in one way: calls of the Messages API, each within the purse of its ticket. What it writes decides
 //! nothing; where it fails, the harness's own words stand.
 
-use super::budget::Amount;
 use super::planner::ModelCalls;
 use super::prompt::fenced;
-use super::spending::Purse;
-use crate::claude::{Client, Effort, Price, Request, Stop, Thinking, Transcript};
+use super::spending::{AskError, Purse};
+use crate::claude::{Capabilities, Client, Effort, Price, Request, Stop, Thinking, Transcript};
 use crate::crd::Ticket;
 use crate::redact;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The model that writes, unless another is asked for.
 pub const DEFAULT_MODEL: &str = "claude-haiku-5-5";
@@ -23,6 +24,8 @@ const LINE: usize = 80;
 const STEPS: usize = 16;
 /// Tokens of a step's line, with room for the JSON around it.
 const LINE_TOKENS: u32 = 60;
+/// Tokens more for a model whose thinking cannot be switched off.
+const THINKING_TOKENS: u32 = 2000;
 /// Tokens of a title and a summary.
 const HEADLINE_TOKENS: u32 = 400;
 
@@ -55,12 +58,24 @@ struct Lines {
 pub struct Scribe {
     client: Client,
     model: String,
+    price: Price,
+    /// Whether it was said that the model gives no words.
+    told: Arc<AtomicBool>,
 }
 
 impl Scribe {
-    /// A writer that uses this model.
-    pub fn new(client: Client, model: impl Into<String>) -> Self {
-        Self { client, model: model.into() }
+    /// A writer that uses this model at this price.
+    pub fn new(client: Client, model: impl Into<String>, price: Price) -> Self {
+        Self { client, model: model.into(), price, told: Arc::default() }
+    }
+
+    /// Says aloud, once, that there are no words.
+    fn tell(&self, error: &AskError) {
+        if self.told.swap(true, Ordering::Relaxed) {
+            tracing::debug!(model = self.model, %error, "no words were written");
+        } else {
+            tracing::warn!(model = self.model, %error, "no summaries are written; the harness's own words stand");
+        }
     }
 
     /// A line for each call, made from its name and input alone; none where the model gives none.
@@ -104,44 +119,34 @@ impl Scribe {
         schema: Value,
         max_tokens: u32,
     ) -> (Option<T>, Option<ModelCalls>) {
+        let can = Capabilities::of(&self.model);
+        // A model that thinks anyway does so within the tokens of its answer.
+        let thinks = can.adaptive_thinking && !can.thinking_can_be_disabled;
+        let max_tokens = if thinks { max_tokens + THINKING_TOKENS } else { max_tokens };
         let request = Request {
             model: self.model.clone(),
             max_tokens,
             system: system.to_owned(),
             tools: Vec::new(),
-            // Thinking counts against the few tokens there are.
-            thinking: Some(Thinking::Disabled),
-            effort: Some(Effort::Low),
+            thinking: can.thinking_can_be_disabled.then_some(Thinking::Disabled),
+            effort: can.effort.then_some(Effort::Low),
             format: Some(schema),
             // Too short to be cached.
             cached: false,
             transcript: Transcript::opening(text),
         };
-        let price = Price::of(&self.model);
-        let worst = Amount::worst_case(request.body_len() as u64, max_tokens.into(), &price);
-        let reservation = match purse.reserve(worst).await {
-            Ok(reservation) => reservation,
-            Err(error) => {
-                tracing::debug!(%error, "no words are written");
-                return (None, None);
-            }
-        };
-        let message = match self.client.send(&request, |_| ()).await {
+        let (answer, calls) = purse.ask(&self.client, &request, &self.price, request.body_len() as u64).await;
+        let calls = (calls.calls > 0).then_some(calls);
+        let message = match answer {
             Ok(message) => message,
             Err(error) => {
-                tracing::debug!(%error, "no words were written");
-                if error.is_free() {
-                    purse.settle(reservation, Amount::default()).await;
-                }
-                return (None, None);
+                self.tell(&error);
+                return (None, calls);
             }
         };
-        purse.settle(reservation, Amount::of(&message.usage, &price)).await;
-        let (usage, cost) = (message.usage, price.cost(&message.usage));
-        let cost = ModelCalls { model: self.model.clone(), calls: 1, usage, cost };
         let whole = matches!(message.stop, Stop::EndTurn | Stop::StopSequence);
         let answer = whole.then(|| serde_json::from_str(&message.text()).ok()).flatten();
-        (answer, Some(cost))
+        (answer, calls)
     }
 }
 

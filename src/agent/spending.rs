@@ -3,6 +3,10 @@
 //! Touches the world in one way: a ConfigMap in the harness's own namespace. The worst case of a call is written there
 //! before the call is sent, so that a crash in between cannot lose it; what was not used is given back afterwards.
 
+mod call;
+
+pub use call::AskError;
+
 use super::budget::{self, Amount, Exhausted};
 use super::executor::FIELD_MANAGER;
 use jiff::{SignedDuration, Timestamp};

@@ -1,6 +1,8 @@
 //! What can go wrong.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
 use std::time::Duration;
 
 /// Characters of an error's text that are kept.
@@ -15,7 +17,7 @@ pub enum ClaudeError {
     /// The request is not one that the API could accept.
     #[error("the request cannot be sent: {0}")]
     MakeRequest(String),
-    /// No connection.
+    /// No connection: nothing was sent.
     #[error("the Messages API cannot be reached ({0}): check the network and ANTHROPIC_BASE_URL")]
     Connect(String),
     /// No whole answer by the deadline.
@@ -28,7 +30,7 @@ pub enum ClaudeError {
     #[error("the answer is not one of the Messages API ({0}): check ANTHROPIC_BASE_URL")]
     Malformed(String),
     /// The API says no.
-    #[error("{}{}", explain(*kind, message), request_id.as_ref().map(|id| format!(" (request {id})")).unwrap_or_default())]
+    #[error("{}{}", explain(*kind, *status, message), request_id.as_ref().map(|id| format!(" (request {id})")).unwrap_or_default())]
     Api {
         /// What kind of no.
         kind: ApiErrorKind,
@@ -36,8 +38,8 @@ pub enum ClaudeError {
         message: String,
         /// The id of the request, for support.
         request_id: Option<String>,
-        /// It was said after the answer had begun.
-        in_stream: bool,
+        /// The HTTP status; `None` where it was said after the answer had begun.
+        status: Option<u16>,
     },
 }
 
@@ -72,27 +74,43 @@ pub enum ApiErrorKind {
     Other,
 }
 
-fn explain(kind: ApiErrorKind, message: &str) -> String {
+/// Advice and the API's own words, so put that no name of a credential stands right before what could be taken for one.
+fn explain(kind: ApiErrorKind, status: Option<u16>, message: &str) -> String {
     let advice = match kind {
-        ApiErrorKind::Authentication => "the API does not know the key: check ANTHROPIC_API_KEY",
-        ApiErrorKind::Permission => "the key may not do this: check its workspace and the model",
+        ApiErrorKind::Authentication => "the API does not know the key (check ANTHROPIC_API_KEY)",
+        ApiErrorKind::Permission => "the key may not do this (check its workspace and the model)",
         ApiErrorKind::Billing | ApiErrorKind::SpendLimitReached => {
-            "the account may not spend more: see its plan and its spend limit"
+            "the account may not spend more (see its plan and its spend limit)"
         }
-        ApiErrorKind::NotFound => "the API does not have this: check the model's name and ANTHROPIC_BASE_URL",
+        ApiErrorKind::NotFound => "the API does not have this (check the model's name and ANTHROPIC_BASE_URL)",
         ApiErrorKind::RateLimited => "the account's rate is exceeded",
         ApiErrorKind::Overloaded | ApiErrorKind::Internal | ApiErrorKind::Timeout => "the API has a passing problem",
         ApiErrorKind::InvalidRequest | ApiErrorKind::RequestTooLarge | ApiErrorKind::Conflict | ApiErrorKind::Other => {
             "the API refused the request"
         }
     };
-    format!("{advice}: {message}")
+    match status {
+        Some(status) => format!("{advice}; status {status}: {message}"),
+        None => format!("{advice}; in the middle of the answer: {message}"),
+    }
 }
 
+/// An error as the API writes it, and as gateways do.
 #[derive(Deserialize)]
 struct Envelope {
-    error: Detail,
+    error: Option<Said>,
+    detail: Option<Value>,
+    message: Option<String>,
     request_id: Option<String>,
+}
+
+/// `error` is an object here, and a text where a gateway answers.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Said {
+    Detail(Detail),
+    Text(String),
+    Other(IgnoredAny),
 }
 
 #[derive(Deserialize)]
@@ -108,23 +126,38 @@ struct Codes {
     error_code: Option<String>,
 }
 
+impl Envelope {
+    fn message(&self) -> Option<String> {
+        let of_error = match &self.error {
+            Some(Said::Detail(detail)) => detail.message.clone(),
+            Some(Said::Text(text)) => Some(text.clone()),
+            Some(Said::Other(_)) | None => None,
+        };
+        let of_detail = self.detail.as_ref().map(|detail| match detail {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        });
+        of_error.or_else(|| self.message.clone()).or(of_detail).filter(|text| !text.trim().is_empty())
+    }
+}
+
 impl ClaudeError {
     /// An error body of the API, or whatever a proxy said instead; `status` is `None` in the middle of a stream.
     pub(super) fn of_body(status: Option<u16>, body: &[u8], request_id: Option<String>) -> Self {
         let parsed: Option<Envelope> = serde_json::from_slice(body).ok();
-        let kind = parsed.as_ref().map(|it| &it.error);
-        let code = kind.and_then(|it| it.details.as_ref()?.error_code.as_deref());
-        let type_ = kind.and_then(|it| it.kind.as_deref());
-        let message = kind.and_then(|it| it.message.clone());
+        let detail = match parsed.as_ref().and_then(|it| it.error.as_ref()) {
+            Some(Said::Detail(detail)) => Some(detail),
+            Some(Said::Text(_) | Said::Other(_)) | None => None,
+        };
+        let code = detail.and_then(|it| it.details.as_ref()?.error_code.as_deref());
+        let type_ = detail.and_then(|it| it.kind.as_deref());
+        let message = parsed.as_ref().and_then(Envelope::message);
         let said_id = parsed.as_ref().and_then(|it| it.request_id.clone());
         Self::Api {
             kind: ApiErrorKind::of(status, type_, code),
-            message: plain(&message.unwrap_or_else(|| match status {
-                Some(status) => format!("status {status} without an explanation"),
-                None => "no explanation".to_owned(),
-            })),
+            message: plain(&message.unwrap_or_else(|| "without an explanation".to_owned())),
             request_id: request_id.or(said_id).map(|id| plain(&id)),
-            in_stream: status.is_none(),
+            status,
         }
     }
 
@@ -145,7 +178,8 @@ impl ClaudeError {
     pub fn is_free(&self) -> bool {
         match self {
             Self::SetUp(_) | Self::MakeRequest(_) | Self::Connect(_) => true,
-            Self::Api { in_stream, .. } => !in_stream,
+            // A gateway that gave up waiting does not know what became of the request behind it.
+            Self::Api { status, .. } => status.is_some_and(|status| !matches!(status, 408 | 502 | 504)),
             Self::TimedOut(_) | Self::StreamBroken(_) | Self::Malformed(_) => false,
         }
     }
@@ -211,12 +245,29 @@ mod tests {
             ),
             (Some(529), "<html>overloaded</html>", "Overloaded"),
             (Some(502), "", "UnexpectedError"),
+            (Some(504), "", "UpstreamTimeout"),
             (None, r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#, "Overloaded"),
         ];
         for (status, body, expected) in table {
             let error = ClaudeError::of_body(status, body.as_bytes(), None);
             assert_eq!(error.reason(), expected, "{body}");
-            assert_eq!(error.is_free(), status.is_some());
+            assert_eq!(error.is_free(), status.is_some_and(|it| !matches!(it, 502 | 504)));
+        }
+    }
+
+    #[test]
+    fn the_words_of_gateways_are_kept_with_the_status() {
+        for (body, expected) in [
+            (r#"{"error":"model not loaded"}"#, "model not loaded"),
+            (r#"{"detail":"Not Found"}"#, "Not Found"),
+            (r#"{"detail":[{"loc":["body"],"msg":"field required"}]}"#, "field required"),
+            (r#"{"message":"no route"}"#, "no route"),
+            (r#"{"error":{"message":"typed"}}"#, "typed"),
+            (r#"{"error":17}"#, "without an explanation"),
+            ("<html>", "without an explanation"),
+        ] {
+            let text = ClaudeError::of_body(Some(418), body.as_bytes(), None).to_string();
+            assert!(text.contains("status 418") && text.contains(expected), "{body}: {text}");
         }
     }
 

@@ -20,8 +20,8 @@ pub struct Message {
     pub blocks: Vec<Block>,
     /// Why it ended.
     pub stop: Stop,
-    /// What it used.
-    pub usage: Usage,
+    /// What it used; `None` where the server did not say.
+    pub usage: Option<Usage>,
     /// What is left of the account's rates.
     pub limits: RateLimits,
     /// Its parts exactly as they were received: what is replayed.
@@ -65,6 +65,31 @@ impl Message {
             Block::ToolUse { id, name, input } => Some((id.as_str(), name.as_str(), input)),
             Block::Text(_) | Block::Thinking | Block::Other => None,
         })
+    }
+}
+
+impl Message {
+    /// What is replayed: without empty texts, and without thoughts that nothing came of.
+    pub(super) fn said(&self) -> Vec<&RawValue> {
+        #[derive(Deserialize)]
+        struct Kind {
+            #[serde(rename = "type")]
+            kind: String,
+            text: Option<String>,
+        }
+        let (mut said, mut anything) = (Vec::new(), false);
+        for raw in &self.content {
+            let kind: Option<Kind> = serde_json::from_str(raw.get()).ok();
+            let (is_thought, is_empty) = kind.map_or((false, false), |it| {
+                let thought = matches!(it.kind.as_str(), "thinking" | "redacted_thinking");
+                (thought, it.kind == "text" && it.text.is_none_or(|text| text.is_empty()))
+            });
+            if !is_empty {
+                anything |= !is_thought;
+                said.push(&**raw);
+            }
+        }
+        if anything { said } else { Vec::new() }
     }
 }
 
@@ -145,8 +170,8 @@ impl AddAssign for Usage {
     }
 }
 
-/// `usage` as it is on the wire; what a later event does not say stays as it was.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// `usage` as it is on the wire.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub(super) struct WireUsage {
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
@@ -155,24 +180,50 @@ pub(super) struct WireUsage {
     cache_creation: Option<WireCacheCreation>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+impl WireUsage {
+    /// All but the output.
+    pub(super) fn without_output(self) -> Self {
+        Self { output_tokens: None, ..self }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
 struct WireCacheCreation {
+    ephemeral_5m_input_tokens: Option<u64>,
     ephemeral_1h_input_tokens: Option<u64>,
 }
 
-impl WireUsage {
-    /// Takes over what this says; counts are cumulative.
-    pub(super) fn update(&self, usage: &mut Usage) {
-        let set = |count: &mut u64, said: Option<u64>| *count = said.unwrap_or(*count);
-        set(&mut usage.input_tokens, self.input_tokens);
-        set(&mut usage.output_tokens, self.output_tokens);
-        set(&mut usage.cache_read_input_tokens, self.cache_read_input_tokens);
-        if let Some(created) = self.cache_creation_input_tokens {
-            let hour =
-                self.cache_creation.as_ref().and_then(|it| it.ephemeral_1h_input_tokens).unwrap_or(0).min(created);
-            usage.cache_creation_1h_input_tokens = hour;
-            usage.cache_creation_input_tokens = created - hour;
-        }
+/// What the events of one answer said of its usage so far. Counts are cumulative; what a later event does not say stays
+/// as it was.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ReportedUsage(WireUsage);
+
+impl ReportedUsage {
+    /// Takes over what an event says.
+    pub(super) fn update(&mut self, said: WireUsage) {
+        let known = &mut self.0;
+        known.input_tokens = said.input_tokens.or(known.input_tokens);
+        known.output_tokens = said.output_tokens.or(known.output_tokens);
+        known.cache_creation_input_tokens = said.cache_creation_input_tokens.or(known.cache_creation_input_tokens);
+        known.cache_read_input_tokens = said.cache_read_input_tokens.or(known.cache_read_input_tokens);
+        known.cache_creation = said.cache_creation.or(known.cache_creation);
+    }
+
+    /// All of it; `None` where either side of the conversation was not counted.
+    pub(super) fn total(self) -> Option<Usage> {
+        let WireUsage { input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens, .. } =
+            self.0;
+        let (minutes, hour) = self.0.cache_creation.map_or((0, 0), |it| {
+            (it.ephemeral_5m_input_tokens.unwrap_or(0), it.ephemeral_1h_input_tokens.unwrap_or(0))
+        });
+        let created = cache_creation_input_tokens.unwrap_or(minutes + hour).max(hour);
+        Some(Usage {
+            input_tokens: input_tokens?,
+            output_tokens: output_tokens?,
+            cache_creation_input_tokens: created - hour,
+            cache_creation_1h_input_tokens: hour,
+            cache_read_input_tokens: cache_read_input_tokens.unwrap_or(0),
+        })
     }
 }
 
@@ -222,7 +273,7 @@ pub(super) mod tests {
             request_id: None,
             blocks: Vec::new(),
             stop: Stop::ToolUse,
-            usage: Usage::default(),
+            usage: None,
             limits: RateLimits::default(),
             content: serde_json::from_str(content).unwrap(),
         }
@@ -239,17 +290,37 @@ pub(super) mod tests {
         }
     }
 
+    fn total(events: &[Value]) -> Option<Usage> {
+        let mut reported = ReportedUsage::default();
+        for event in events {
+            reported.update(serde_json::from_value(event.clone()).unwrap());
+        }
+        reported.total()
+    }
+
     #[test]
     fn usage_is_cumulative_and_the_kinds_of_cache_are_told_apart() {
-        let mut usage = Usage::default();
         let start = json!({
             "input_tokens": 10, "output_tokens": 1, "cache_creation_input_tokens": 30, "cache_read_input_tokens": 7,
             "cache_creation": { "ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 10 },
         });
-        serde_json::from_value::<WireUsage>(start).unwrap().update(&mut usage);
-        serde_json::from_value::<WireUsage>(json!({ "output_tokens": 96 })).unwrap().update(&mut usage);
-        assert_eq!((usage.total_input(), usage.output_tokens), (47, 96));
-        assert_eq!((usage.cache_creation_input_tokens, usage.cache_creation_1h_input_tokens), (20, 10));
+        // The last event may repeat the sum without its parts.
+        for end in [json!({ "output_tokens": 96 }), json!({ "output_tokens": 96, "cache_creation_input_tokens": 30 })] {
+            let usage = total(&[start.clone(), end]).unwrap();
+            assert_eq!((usage.total_input(), usage.output_tokens), (47, 96));
+            assert_eq!((usage.cache_creation_input_tokens, usage.cache_creation_1h_input_tokens), (20, 10));
+        }
+        let parts = json!({
+            "input_tokens": 1, "output_tokens": 1, "cache_creation": { "ephemeral_1h_input_tokens": 9 },
+        });
+        assert_eq!(total(&[parts]).unwrap().cache_creation_1h_input_tokens, 9, "also where only the parts are said");
+    }
+
+    #[test]
+    fn usage_that_was_not_said_is_not_nothing() {
+        assert_eq!(total(&[]), None);
+        assert_eq!(total(&[json!({ "input_tokens": 5 })]), None);
+        assert_eq!(total(&[json!({ "output_tokens": 5 })]), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What models cost. Exact: in billionths of a dollar, so that a token of the cheapest kind is a whole number.
 
 use super::message::Usage;
+use super::model;
 use std::fmt;
 use std::str::FromStr;
 
@@ -69,36 +70,59 @@ pub struct Price {
     long: Option<(u64, Rates)>,
 }
 
-const fn rates(input: u64, output: u64, cache_writes: (u64, u64), cache_read: u64) -> Rates {
-    Rates { input, output, cache_writes, cache_read }
+impl Rates {
+    /// By the price of a token of input and of output, with the cache at its usual multiples of the input.
+    const fn of(input: u64, output: u64) -> Self {
+        Self {
+            input,
+            output,
+            cache_writes: (input.saturating_mul(5).div_ceil(4), input.saturating_mul(2)),
+            cache_read: input.div_ceil(10),
+        }
+    }
 }
 
 const fn flat(rates: Rates) -> Price {
     Price { rates, long: None }
 }
 
-/// Prices per token; a dollar for a million tokens is 1000. A write to the cache costs 1.25 (5 minutes) or 2 (an hour)
-/// times the input.
-const PRICES: [(&str, Price); 5] = [
-    ("claude-opus-5-5", flat(rates(4_000, 20_000, (5_000, 8_000), 200))),
-    ("claude-sonnet-5-5", flat(rates(2_000, 10_000, (2_500, 4_000), 100))),
-    (
-        "claude-haiku-5-5",
-        Price { rates: rates(100, 500, (125, 200), 10), long: Some((100_000, rates(500, 2_500, (625, 1_000), 50))) },
-    ),
-    ("claude-haiku-4-5", flat(rates(1_000, 5_000, (1_250, 2_000), 100))),
+/// Prices per token, as Anthropic's price list said on 2026-11-27; a dollar for a million tokens is 1000. A write to the
+/// cache costs 1.25 (5 minutes) or 2 (an hour) times the input, and a read a tenth, unless the list says less.
+const PRICES: [(&str, Price); 18] = [
+    ("claude-opus-5-5", flat(Rates { cache_read: 200, ..Rates::of(4_000, 20_000) })),
+    ("claude-opus-5", flat(Rates::of(5_000, 25_000))),
+    ("claude-opus-4-8", flat(Rates::of(5_000, 25_000))),
+    ("claude-opus-4-7", flat(Rates::of(5_000, 25_000))),
+    ("claude-opus-4-6", flat(Rates::of(5_000, 25_000))),
+    ("claude-opus-4-5", flat(Rates::of(5_000, 25_000))),
     HIGHEST,
+    ("claude-sonnet-5-5", flat(Rates { cache_read: 100, ..Rates::of(2_000, 10_000) })),
+    ("claude-sonnet-4-5", flat(Rates::of(3_000, 15_000))),
+    ("claude-haiku-5-5", Price { rates: Rates::of(100, 500), long: Some((100_000, Rates::of(500, 2_500))) }),
+    ("claude-haiku-4-5", flat(Rates::of(1_000, 5_000))),
+    ("claude-fable-5-2", flat(Rates::of(8_000, 40_000))),
+    ("claude-fable-5-1", flat(Rates::of(10_000, 50_000))),
+    ("claude-fable-5", flat(Rates::of(10_000, 50_000))),
+    ("claude-mythos-5-1", flat(Rates::of(10_000, 50_000))),
+    ("claude-mythos-5", flat(Rates::of(10_000, 50_000))),
+    ("claude-sonnet-4", flat(Rates::of(3_000, 15_000))),
+    ("claude-opus-4", HIGHEST.1),
 ];
 
 /// What a model that is not known costs.
-const HIGHEST: (&str, Price) = ("claude-fable-5-2", flat(rates(8_000, 40_000, (10_000, 16_000), 800)));
+const HIGHEST: (&str, Price) = ("claude-opus-4-1", flat(Rates::of(15_000, 75_000)));
 
 impl Price {
-    /// The price of a model, also with a date behind its name or a provider before it; of an unknown one, the highest.
+    /// The price of the model that an id means; of an unknown one, the highest.
     pub fn of(model: &str) -> Self {
-        let plain = model.rsplit(['.', '/']).next().unwrap_or(model);
-        let matches = |(name, _): &&(&str, Price)| plain.strip_prefix(name).is_some_and(is_date);
-        PRICES.iter().find(matches).map_or(HIGHEST.1, |(_, price)| *price)
+        let name = model::name(model);
+        PRICES.iter().find(|(known, _)| *known == name).map_or(HIGHEST.1, |(_, price)| *price)
+    }
+
+    /// A price by what a million tokens cost; the cache costs its usual multiples of the input.
+    pub fn per_million(input: NanoDollars, output: NanoDollars) -> Self {
+        // Rounded up: never less than it is.
+        flat(Rates::of(input.0.div_ceil(1_000_000), output.0.div_ceil(1_000_000)))
     }
 
     /// What a turn cost.
@@ -126,10 +150,51 @@ impl Price {
     }
 }
 
-/// Nothing, or a date such as `-20261001`.
-fn is_date(rest: &str) -> bool {
-    rest.is_empty()
-        || rest.strip_prefix('-').is_some_and(|date| date.len() == 8 && date.bytes().all(|it| it.is_ascii_digit()))
+/// Prices of models: the list of this library, and what its user knows better.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prices {
+    known_better: Vec<ModelPrice>,
+}
+
+impl Prices {
+    /// The list, with these prices instead of its own.
+    pub fn with(known_better: Vec<ModelPrice>) -> Self {
+        Self { known_better }
+    }
+
+    /// The price of the model that an id means.
+    pub fn of(&self, model: &str) -> Price {
+        let name = model::name(model);
+        let better = self.known_better.iter().rev().find(|it| it.model == model || it.model == name);
+        better.map_or_else(|| Price::of(model), |it| it.price)
+    }
+}
+
+/// The price of one model, as a person writes it: `MODEL=IN/OUT`, dollars for a million tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelPrice {
+    model: String,
+    price: Price,
+}
+
+/// The text is no price.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this is no price of a model: write MODEL=IN/OUT in dollars for a million tokens, such as my-model=3.00/15.00")]
+pub struct ParsePriceError;
+
+impl FromStr for ModelPrice {
+    type Err = ParsePriceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (model, price) = text.split_once('=').ok_or(ParsePriceError)?;
+        let (input, output) = price.split_once('/').ok_or(ParsePriceError)?;
+        let amount = |text: &str| text.trim().parse::<NanoDollars>().map_err(|_| ParsePriceError);
+        let model = model.trim();
+        if model.is_empty() {
+            return Err(ParsePriceError);
+        }
+        Ok(Self { model: model.to_owned(), price: Price::per_million(amount(input)?, amount(output)?) })
+    }
 }
 
 #[cfg(test)]
@@ -154,16 +219,37 @@ mod tests {
 
     #[test]
     fn a_model_is_known_by_any_of_its_names_and_an_unknown_one_costs_the_most() {
-        for name in [
-            "claude-haiku-5-5",
-            "claude-haiku-5-5-20261001",
-            "anthropic.claude-haiku-5-5",
-            "eu.anthropic.claude-haiku-5-5",
+        let dollars = |name: &str| (Price::of(name).rates.input, Price::of(name).rates.output);
+        for (name, expected) in [
+            ("claude-haiku-5-5", (100, 500)),
+            ("claude-haiku-5-5-20261001", (100, 500)),
+            ("us.anthropic.claude-haiku-5-5-20261001-v1:0", (100, 500)),
+            ("claude-opus-5-5@20260901", (4_000, 20_000)),
+            ("claude-opus-4-8-latest", (5_000, 25_000)),
+            ("anthropic/claude-opus-4-1", (15_000, 75_000)),
+            ("claude-fable-5", (10_000, 50_000)),
+            ("claude-fable-5-1", (10_000, 50_000)),
+            ("claude-fable-5-2", (8_000, 40_000)),
+            ("claude-mythos-5", (10_000, 50_000)),
+            ("claude-mythos-5-1", (10_000, 50_000)),
         ] {
-            assert_eq!(Price::of(name), PRICES[2].1, "{name}");
+            assert_eq!(dollars(name), expected, "{name}");
         }
         for name in ["claude-opus-9", "claude-haiku-5-55", "gpt", "", "claude-haiku-5-5-turbo"] {
             assert_eq!(Price::of(name), HIGHEST.1, "{name}");
+        }
+        assert!(PRICES.iter().all(|(_, it)| it.rates.output <= HIGHEST.1.rates.output));
+    }
+
+    #[test]
+    fn a_price_that_a_person_knows_better_goes_before_the_list() {
+        let prices =
+            Prices::with(vec!["my/model=3.00/15.00".parse().unwrap(), "claude-haiku-5-5 = 0.2/1".parse().unwrap()]);
+        assert_eq!(prices.of("my/model"), flat(Rates::of(3_000, 15_000)));
+        assert_eq!(prices.of("claude-haiku-5-5-20261001"), flat(Rates::of(200, 1_000)));
+        assert_eq!(prices.of("claude-opus-5-5"), Price::of("claude-opus-5-5"));
+        for text in ["", "a", "a=1", "a=1/", "=1/2", "a=1/x", "a=-1/2", "a=1/2/3"] {
+            assert_eq!(text.parse::<ModelPrice>(), Err(ParsePriceError), "{text}");
         }
     }
 

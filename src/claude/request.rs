@@ -2,8 +2,9 @@
 
 use super::error::ClaudeError;
 use super::message::Message;
-use serde::Serialize;
-use serde_json::value::RawValue;
+use super::model::Capabilities;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 /// One turn that is asked for.
@@ -93,9 +94,13 @@ impl Transcript {
         transcript
     }
 
-    /// Appends the model's turn, unchanged.
+    /// Appends the model's turn, unchanged but for empty texts, which the API sends and does not take. A turn that says
+    /// nothing, which may follow the results of tools, is left out altogether.
     pub fn push_reply(&mut self, message: &Message) {
-        self.push("assistant", &message.content);
+        let said = message.said();
+        if !said.is_empty() {
+            self.push("assistant", &said);
+        }
     }
 
     /// Appends the results of all calls of the model's last turn, in one message.
@@ -114,9 +119,19 @@ impl Transcript {
         self.push("user", &blocks);
     }
 
-    /// Appends a message of the user.
+    /// Appends a message of the user; to the user's last one, if the model has said nothing since: roles alternate.
     pub fn push_user(&mut self, text: impl Into<String>) {
-        self.push("user", &text.into());
+        let text = text.into();
+        let last = self.messages.last().and_then(|last| serde_json::from_str::<UserMessage>(last.get()).ok());
+        match last.filter(|last| last.role == "user") {
+            Some(last) => {
+                let mut blocks = last.blocks();
+                blocks.extend(to_raw_value(&json!({ "type": "text", "text": text })).ok());
+                self.messages.pop();
+                self.push("user", &blocks);
+            }
+            None => self.push("user", &text),
+        }
     }
 
     /// The messages as they are sent.
@@ -131,7 +146,24 @@ impl Transcript {
             content: &'a T,
         }
         // Values, strings and raw JSON: there is nothing in them that cannot be serialised.
-        self.messages.extend(serde_json::value::to_raw_value(&Wire { role, content }).ok());
+        self.messages.extend(to_raw_value(&Wire { role, content }).ok());
+    }
+}
+
+/// A message that was serialised, read again.
+#[derive(Deserialize)]
+struct UserMessage {
+    role: String,
+    content: Box<RawValue>,
+}
+
+impl UserMessage {
+    /// Its blocks, unchanged; a text is one.
+    fn blocks(&self) -> Vec<Box<RawValue>> {
+        serde_json::from_str(self.content.get()).unwrap_or_else(|_| {
+            let text: String = serde_json::from_str(self.content.get()).unwrap_or_default();
+            to_raw_value(&json!({ "type": "text", "text": text })).into_iter().collect()
+        })
     }
 }
 
@@ -221,11 +253,14 @@ impl Request {
     /// What the API would refuse, said before it is sent.
     fn check(&self) -> Result<(), ClaudeError> {
         let hard = matches!(self.effort, Some(Effort::XHigh | Effort::Max));
-        if self.thinking == Some(Thinking::Disabled) && (!self.model.contains("haiku") || hard) {
-            let model = &self.model;
-            return Err(ClaudeError::MakeRequest(format!("the thinking of {model} cannot be disabled at this effort")));
-        }
-        Ok(())
+        let can = Capabilities::of(&self.model);
+        let missing = match self.thinking {
+            Some(Thinking::Disabled) if !can.thinking_can_be_disabled || hard => "thinking cannot be disabled",
+            Some(Thinking::Adaptive) if !can.adaptive_thinking => "thinking is not adaptive",
+            _ if self.effort.is_some() && !can.effort => "effort cannot be chosen",
+            Some(_) | None => return Ok(()),
+        };
+        Err(ClaudeError::MakeRequest(format!("of {}, {missing} as this asks for it", self.model)))
     }
 }
 
@@ -273,6 +308,27 @@ mod tests {
             request.effort = Some(effort);
             assert_eq!(request.body().is_ok(), possible, "{model} {effort:?}");
         }
+    }
+
+    #[test]
+    fn what_says_nothing_is_never_sent_back() {
+        let results = vec![ToolResult::ok("t", "x")];
+        for said in ["[]", r#"[{"type":"text","text":"","citations":null}]"#, r#"[{"type":"thinking","thinking":""}]"#]
+        {
+            let mut transcript = Transcript::opening("hello");
+            transcript.push_reply(&message(r#"[{"type":"tool_use","id":"t","name":"a","input":{}}]"#));
+            transcript.push_results(results.clone());
+            transcript.push_reply(&message(said));
+            transcript.push_user("go on");
+            let messages: Vec<Value> =
+                transcript.messages().iter().map(|it| serde_json::from_str(it.get()).unwrap()).collect();
+            let roles: Vec<&Value> = messages.iter().map(|it| &it["role"]).collect();
+            assert_eq!(roles, ["user", "assistant", "user"], "{said}");
+            assert_eq!(messages[2]["content"][1], json!({ "type": "text", "text": "go on" }), "{said}");
+        }
+        let mut transcript = Transcript::opening("hello");
+        transcript.push_reply(&message(r#"[{"type":"text","text":""},{"type":"text","text":"well"}]"#));
+        assert_eq!(transcript.messages()[1].get(), r#"{"role":"assistant","content":[{"type":"text","text":"well"}]}"#);
     }
 
     #[test]

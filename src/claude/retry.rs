@@ -31,7 +31,8 @@ impl Hints {
                 .and_then(|text| httpdate::parse_http_date(text).ok())
                 .map(|date| date.duration_since(now).unwrap_or_default()),
         };
-        Self { should_retry, after, status: Some(status) }
+        // Not at all, or a time that is over, is no answer to "when": the client's own pauses go on growing.
+        Self { should_retry, after: after.filter(|after| !after.is_zero()), status: Some(status) }
     }
 }
 
@@ -107,6 +108,10 @@ mod tests {
         assert_eq!(after(429, &[("retry-after", "7"), ("retry-after-ms", "1500")]), Some(Duration::from_millis(1500)));
         assert_eq!(after(429, &[("retry-after", "7")]), Some(Duration::from_secs(7)));
         assert_eq!(after(429, &[("retry-after", "Thu, 01 Jan 1970 00:00:30 GMT")]), Some(Duration::from_secs(30)));
+        for at_once in ["0", "0.0", "Thu, 01 Jan 1970 00:00:00 GMT", "Wed, 31 Dec 1969 23:59:59 GMT"] {
+            assert_eq!(after(429, &[("retry-after", at_once)]), half, "{at_once}");
+        }
+        assert_eq!(after(429, &[("retry-after-ms", "0")]), half);
         assert_eq!(after(429, &[("retry-after", "soon")]), half);
         assert_eq!(after(429, &[("retry-after", "-5")]), half);
     }

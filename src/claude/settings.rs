@@ -1,5 +1,6 @@
 //! Where the API is, and who asks.
 
+use super::identity::WorkloadIdentity;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt;
 use std::time::Duration;
@@ -14,13 +15,15 @@ pub struct Settings {
     pub base_url: Url,
     /// Who asks.
     pub credentials: Credentials,
-    /// Headers that are sent besides.
+    /// Headers that are sent besides; they go before the client's own, the credential included.
     pub extra_headers: HeaderMap,
     /// How often a failed call is sent again; the official SDKs do so twice.
     pub retries: u32,
     /// What a call may take, retries and waiting included; in the official SDKs 10 minutes.
     pub deadline: Duration,
-    /// A stream that brings nothing for so long is broken; pings count.
+    /// An answer may take so long to begin: servers may think, and gateways gather, before the first byte.
+    pub response_timeout: Duration,
+    /// An answer that has begun and brings nothing for so long is broken; pings count.
     pub idle_timeout: Duration,
 }
 
@@ -31,13 +34,18 @@ pub enum Credentials {
     ApiKey(Secret),
     /// `Authorization: Bearer TOKEN`.
     Bearer(Secret),
+    /// `Authorization: Bearer TOKEN`, with a token that the platform's own is exchanged for.
+    Identity(WorkloadIdentity),
+    /// The custom headers hold it.
+    CustomHeaders,
 }
 
 impl Credentials {
-    /// The key or the token.
-    pub fn secret(&self) -> &Secret {
+    /// The key or the token, where it is one that was given.
+    pub fn secret(&self) -> Option<&Secret> {
         match self {
-            Self::ApiKey(secret) | Self::Bearer(secret) => secret,
+            Self::ApiKey(secret) | Self::Bearer(secret) => Some(secret),
+            Self::Identity(_) | Self::CustomHeaders => None,
         }
     }
 }
@@ -70,19 +78,21 @@ pub enum SettingsError {
     /// The base URL.
     #[error("ANTHROPIC_BASE_URL is no http(s) URL ({0}): write one such as {DEFAULT_BASE_URL}")]
     ReadBaseUrl(String),
-    /// A line of the custom headers.
-    #[error("line {0} of ANTHROPIC_CUSTOM_HEADERS is no header: write `Name: Value` in each line")]
-    ReadCustomHeader(usize),
+    /// The workload's identity is not whole.
+    #[error("ANTHROPIC_IDENTITY_TOKEN_FILE needs {0} too")]
+    IncompleteIdentity(&'static str),
     /// The key or the token.
     #[error("{0} has characters that no header can have: look for a line break or a quote in it")]
     ReadCredential(&'static str),
 }
 
 impl Settings {
-    /// Settings from variables with the names that the official SDKs use; `None` without a key or a token. An empty
-    /// variable counts as none. The key goes before the token.
+    /// Settings from variables with the names that the official SDKs use; `None` without a credential. An empty
+    /// variable counts as none. The key goes before the token, the token before the workload's identity; a custom header
+    /// that is a credential may stand alone.
     pub fn from_variables(lookup: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, SettingsError> {
         let set = |name: &str| lookup(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let extra_headers = headers(&set("ANTHROPIC_CUSTOM_HEADERS").unwrap_or_default());
         let credential = |name: &'static str, text: String| match HeaderValue::from_str(&text) {
             Ok(_) => Ok(Secret::new(text)),
             Err(_) => Err(SettingsError::ReadCredential(name)),
@@ -91,16 +101,18 @@ impl Settings {
             Credentials::ApiKey(credential("ANTHROPIC_API_KEY", key)?)
         } else if let Some(token) = set("ANTHROPIC_AUTH_TOKEN") {
             Credentials::Bearer(credential("ANTHROPIC_AUTH_TOKEN", token)?)
+        } else if let Some(file) = set("ANTHROPIC_IDENTITY_TOKEN_FILE") {
+            Credentials::Identity(identity(file, set)?)
+        } else if CREDENTIAL_HEADERS.iter().any(|name| extra_headers.contains_key(*name)) {
+            Credentials::CustomHeaders
         } else {
             return Ok(None);
         };
         let base_url = set("ANTHROPIC_BASE_URL").unwrap_or_else(|| DEFAULT_BASE_URL.to_owned());
-        let mut settings = Self::new(base_url_of(&base_url)?, credentials);
-        settings.extra_headers = headers(&set("ANTHROPIC_CUSTOM_HEADERS").unwrap_or_default())?;
-        Ok(Some(settings))
+        Ok(Some(Self { extra_headers, ..Self::new(base_url_of(&base_url)?, credentials) }))
     }
 
-    /// Settings with the patience of the official SDKs.
+    /// Settings with the patience of the official clients.
     pub fn new(base_url: Url, credentials: Credentials) -> Self {
         Self {
             base_url,
@@ -108,9 +120,24 @@ impl Settings {
             extra_headers: HeaderMap::new(),
             retries: 2,
             deadline: Duration::from_mins(10),
-            idle_timeout: Duration::from_mins(1),
+            response_timeout: Duration::from_mins(10),
+            idle_timeout: Duration::from_mins(3),
         }
     }
+}
+
+/// Headers that are a credential.
+const CREDENTIAL_HEADERS: [&str; 2] = ["authorization", "x-api-key"];
+
+fn identity(token_file: String, set: impl Fn(&str) -> Option<String>) -> Result<WorkloadIdentity, SettingsError> {
+    let needed = |name: &'static str| set(name).ok_or(SettingsError::IncompleteIdentity(name));
+    Ok(WorkloadIdentity {
+        token_file: token_file.into(),
+        federation_rule_id: needed("ANTHROPIC_FEDERATION_RULE_ID")?,
+        organization_id: needed("ANTHROPIC_ORGANIZATION_ID")?,
+        service_account_id: set("ANTHROPIC_SERVICE_ACCOUNT_ID"),
+        workspace_id: set("ANTHROPIC_WORKSPACE_ID"),
+    })
 }
 
 fn base_url_of(text: &str) -> Result<Url, SettingsError> {
@@ -122,16 +149,25 @@ fn base_url_of(text: &str) -> Result<Url, SettingsError> {
     }
 }
 
-fn headers(lines: &str) -> Result<HeaderMap, SettingsError> {
+/// One header a line. A line that is none is left out with a warning, which does not show it: it may hold a secret.
+fn headers(lines: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (at, line) in lines.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let parsed = line.split_once(':').and_then(|(name, value)| {
             Some((HeaderName::try_from(name.trim()).ok()?, HeaderValue::try_from(value.trim()).ok()?))
         });
-        let (name, value) = parsed.ok_or(SettingsError::ReadCustomHeader(at + 1))?;
+        let Some((name, mut value)) = parsed else {
+            let line = at + 1;
+            tracing::warn!(
+                line,
+                "a line of ANTHROPIC_CUSTOM_HEADERS is no header and is left out: write `Name: Value`"
+            );
+            continue;
+        };
+        value.set_sensitive(CREDENTIAL_HEADERS.contains(&name.as_str()));
         headers.append(name, value);
     }
-    Ok(headers)
+    headers
 }
 
 #[cfg(test)]
@@ -166,9 +202,32 @@ mod tests {
         let with = |name, value| of(&[("ANTHROPIC_API_KEY", "k"), (name, value)]).unwrap_err();
         assert!(matches!(with("ANTHROPIC_BASE_URL", "api.anthropic.com"), SettingsError::ReadBaseUrl(_)));
         assert!(matches!(with("ANTHROPIC_BASE_URL", "file:///etc"), SettingsError::ReadBaseUrl(_)));
-        assert_eq!(with("ANTHROPIC_CUSTOM_HEADERS", "a: b\nnonsense"), SettingsError::ReadCustomHeader(2));
         let error = of(&[("ANTHROPIC_API_KEY", "sk-\u{7f}secret")]).unwrap_err();
         assert!(!error.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn a_custom_header_may_be_the_credential_and_a_line_that_is_none_is_left_out() {
+        let settings =
+            of(&[("ANTHROPIC_CUSTOM_HEADERS", "nonsense sk-secret\nAuthorization: Bearer gateway\n: x\nX-A: b")]);
+        let settings = settings.unwrap().unwrap();
+        assert!(matches!(settings.credentials, Credentials::CustomHeaders));
+        assert_eq!((settings.extra_headers.len(), &settings.extra_headers["x-a"]), (2, &HeaderValue::from_static("b")));
+        assert!(!format!("{settings:?}").contains("gateway"));
+        assert!(of(&[("ANTHROPIC_CUSTOM_HEADERS", "X-Team: sre")]).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_workload_has_an_identity_where_its_variables_are_whole() {
+        let file = ("ANTHROPIC_IDENTITY_TOKEN_FILE", "/run/token");
+        let rule = ("ANTHROPIC_FEDERATION_RULE_ID", "fdrl_1");
+        let organization = ("ANTHROPIC_ORGANIZATION_ID", "org");
+        let settings = of(&[file, rule, organization]).unwrap().unwrap();
+        assert!(matches!(&settings.credentials, Credentials::Identity(it) if it.federation_rule_id == "fdrl_1"));
+        let missing = of(&[file, rule]).unwrap_err();
+        assert_eq!(missing, SettingsError::IncompleteIdentity("ANTHROPIC_ORGANIZATION_ID"));
+        let with_key = of(&[file, ("ANTHROPIC_API_KEY", "k")]).unwrap().unwrap();
+        assert!(matches!(with_key.credentials, Credentials::ApiKey(_)), "the key goes first");
     }
 
     #[test]

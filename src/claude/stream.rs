@@ -2,8 +2,8 @@
 
 use super::client::Progress;
 use super::error::{ClaudeError, plain};
-use super::message::{Block, Message, RateLimits, Stop, Usage, WireUsage};
-use serde::de::{MapAccess, Visitor};
+use super::message::{Block, Message, RateLimits, ReportedUsage, Stop, WireUsage};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -13,18 +13,26 @@ use std::fmt;
 /// Bytes of one answer.
 const MAX_BYTES: usize = 16 << 20;
 
+/// An event of the stream.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Event {
+    /// What its `event:` line says; empty without one.
+    name: String,
+    data: Vec<u8>,
+}
+
 /// Cuts bytes into events. Lines end with LF, CR or both; an event ends with an empty line.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     line: Vec<u8>,
-    data: Vec<u8>,
+    event: Event,
     after_carriage_return: bool,
     bytes: usize,
 }
 
 impl Events {
-    /// The data of the events that `chunk` completes.
-    pub(super) fn feed(&mut self, chunk: &[u8]) -> Result<Vec<Vec<u8>>, ClaudeError> {
+    /// The events that `chunk` completes.
+    pub(super) fn feed(&mut self, chunk: &[u8]) -> Result<Vec<Event>, ClaudeError> {
         self.bytes += chunk.len();
         if self.bytes > MAX_BYTES {
             return Err(ClaudeError::Malformed(format!("it has more than {MAX_BYTES} bytes")));
@@ -42,26 +50,46 @@ impl Events {
         Ok(complete)
     }
 
-    fn end_line(&mut self) -> Option<Vec<u8>> {
+    fn end_line(&mut self) -> Option<Event> {
         let line = std::mem::take(&mut self.line);
         if line.is_empty() {
-            return Some(std::mem::take(&mut self.data)).filter(|data| !data.is_empty());
+            return Some(std::mem::take(&mut self.event)).filter(|event| !event.data.is_empty());
         }
-        if let Some(data) = line.strip_prefix(b"data:") {
-            if !self.data.is_empty() {
-                self.data.push(b'\n');
+        let value = |field: &[u8]| Some(line.strip_prefix(field)?).map(|it| it.strip_prefix(b" ").unwrap_or(it));
+        if let Some(data) = value(b"data:") {
+            if !self.event.data.is_empty() {
+                self.event.data.push(b'\n');
             }
-            self.data.extend_from_slice(data.strip_prefix(b" ").unwrap_or(data));
+            self.event.data.extend_from_slice(data);
+        } else if let Some(name) = value(b"event:") {
+            self.event.name = String::from_utf8_lossy(name).into_owned();
         }
         None
     }
 }
 
-/// What an event is; the rest is read by that, because raw JSON cannot be in a tagged enum.
+/// What an event is where no line says so; the rest is read by that, because raw JSON cannot be in a tagged enum.
 #[derive(Deserialize)]
-struct Kind<'a> {
-    #[serde(rename = "type", borrow)]
-    name: std::borrow::Cow<'a, str>,
+struct Kind {
+    #[serde(rename = "type")]
+    name: Option<String>,
+    error: Option<IgnoredAny>,
+}
+
+impl Event {
+    /// The line goes first, as in the official SDKs; some servers write none, or an error without a type.
+    fn kind(&self) -> Result<String, ClaudeError> {
+        if !self.name.is_empty() && self.name != "message" {
+            return Ok(self.name.clone());
+        }
+        // What some servers write at their end.
+        if self.data == b"[DONE]" {
+            return Ok("done".to_owned());
+        }
+        let kind: Kind = parse(&self.data)?;
+        let untyped = if kind.error.is_some() { "error" } else { "" };
+        Ok(kind.name.unwrap_or_else(|| untyped.to_owned()))
+    }
 }
 
 #[derive(Deserialize)]
@@ -96,8 +124,7 @@ struct MessageDelta {
 struct Start {
     id: String,
     model: String,
-    #[serde(default)]
-    usage: WireUsage,
+    usage: Option<WireUsage>,
 }
 
 #[derive(Deserialize)]
@@ -107,18 +134,58 @@ struct End {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "type")]
-enum Delta {
-    #[serde(rename = "text_delta")]
-    Text { text: String },
-    #[serde(rename = "thinking_delta")]
-    Thinking { thinking: String },
-    #[serde(rename = "signature_delta")]
-    Signature { signature: String },
-    #[serde(rename = "input_json_delta")]
-    Input { partial_json: String },
-    #[serde(other)]
-    Other,
+struct Delta {
+    text: Option<Box<RawValue>>,
+    thinking: Option<Box<RawValue>>,
+    signature: Option<Box<RawValue>>,
+    partial_json: Option<Box<RawValue>>,
+}
+
+impl Delta {
+    /// The field of the block that it adds to, and what it adds, still escaped. Only the type's own field is ever there.
+    fn added(&self) -> Option<(&'static str, &str)> {
+        let fields = [
+            ("text", &self.text),
+            ("thinking", &self.thinking),
+            ("signature", &self.signature),
+            ("input", &self.partial_json),
+        ];
+        fields.into_iter().find_map(|(field, raw)| Some((field, unquoted(raw.as_ref()?.get())?)))
+    }
+}
+
+/// The inside of a JSON string.
+fn unquoted(raw: &str) -> Option<&str> {
+    raw.strip_prefix('"')?.strip_suffix('"')
+}
+
+/// The text of the inside of a JSON string. A half of a surrogate pair that has lost the other becomes U+FFFD.
+fn unescaped(inside: &str) -> String {
+    let quoted = format!("\"{inside}\"");
+    if let Ok(text) = serde_json::from_str(&quoted) {
+        return text;
+    }
+    let bytes: Result<ByteBuf, _> = serde_json::from_str(&quoted).map(|it: ByteBuf| it);
+    bytes.map(|ByteBuf(bytes)| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}
+
+/// A JSON string as bytes, in which halves of surrogate pairs may stand alone.
+struct ByteBuf(Vec<u8>);
+
+impl<'de> Deserialize<'de> for ByteBuf {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = ByteBuf;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<ByteBuf, E> {
+                Ok(ByteBuf(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_bytes(Reader)
+    }
 }
 
 /// An object whose values are kept as they were written, in their order.
@@ -173,7 +240,7 @@ impl Fields {
 #[derive(Debug)]
 struct Growing {
     fields: Fields,
-    /// Text that was added, by field.
+    /// What was added, by field, still escaped: a surrogate pair may be split over two deltas.
     added: Vec<(&'static str, String)>,
     whole: bool,
 }
@@ -190,6 +257,11 @@ impl Growing {
     fn finish(mut self) -> Result<(Box<RawValue>, Block), ClaudeError> {
         let kind = self.fields.text("type").unwrap_or_default();
         for (field, added) in std::mem::take(&mut self.added) {
+            let added = unescaped(&added);
+            // A call without arguments may come as one empty part: then the input that the block began with stands.
+            if field == "input" && added.trim().is_empty() {
+                continue;
+            }
             let value = if field == "input" {
                 RawValue::from_string(added)
             } else {
@@ -230,7 +302,7 @@ fn malformed(why: &str) -> ClaudeError {
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
     start: Option<(String, String)>,
-    usage: Usage,
+    usage: ReportedUsage,
     blocks: Vec<Growing>,
     stop: Option<Stop>,
     ended: bool,
@@ -238,11 +310,17 @@ pub(super) struct Assembly {
 
 impl Assembly {
     /// Takes an event in, and tells of progress.
-    pub(super) fn take(&mut self, data: &[u8], progress: &mut impl FnMut(Progress<'_>)) -> Result<(), ClaudeError> {
-        match parse::<Kind>(data)?.name.as_ref() {
+    pub(super) fn take(&mut self, event: &Event, progress: &mut impl FnMut(Progress<'_>)) -> Result<(), ClaudeError> {
+        // What some servers send after the end is nothing of the answer.
+        if self.ended {
+            return Ok(());
+        }
+        let data = &*event.data;
+        match event.kind()?.as_str() {
             "message_start" => {
                 let MessageStart { message } = parse(data)?;
-                message.usage.update(&mut self.usage);
+                // How much it will say is not known yet: only the end counts.
+                self.usage.update(message.usage.unwrap_or_default().without_output());
                 self.start = Some((message.id, message.model));
             }
             "content_block_start" => {
@@ -256,14 +334,14 @@ impl Assembly {
             }
             "message_delta" => {
                 let MessageDelta { delta, usage } = parse(data)?;
-                usage.unwrap_or_default().update(&mut self.usage);
+                self.usage.update(usage.unwrap_or_default());
                 if delta.stop_reason.is_some() {
                     self.stop = Some(Stop::of(delta.stop_reason.as_deref(), delta.stop_details.as_ref()));
                 }
             }
             "message_stop" => self.ended = true,
             "error" => return Err(ClaudeError::of_body(None, data, None)),
-            // `ping`, and what is not known.
+            // `ping`, whatever is in it, and what is not known.
             _ => {}
         }
         Ok(())
@@ -276,15 +354,11 @@ impl Assembly {
     ) -> Result<(), ClaudeError> {
         let block = self.blocks.get_mut(index).filter(|block| !block.whole);
         let block = block.ok_or_else(|| malformed("a part belongs to no block"))?;
-        match delta {
-            Delta::Text { text } => {
-                progress(Progress::Text(&text));
-                block.add("text", &text);
+        if let Some((field, added)) = delta.added() {
+            if field == "text" {
+                progress(Progress::Text(&unescaped(added)));
             }
-            Delta::Thinking { thinking } => block.add("thinking", &thinking),
-            Delta::Signature { signature } => block.add("signature", &signature),
-            Delta::Input { partial_json } => block.add("input", &partial_json),
-            Delta::Other => {}
+            block.add(field, added);
         }
         Ok(())
     }
@@ -333,7 +407,7 @@ impl Assembly {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Message { id, model, request_id, blocks, stop, usage: self.usage, limits, content })
+        Ok(Message { id, model, request_id, blocks, stop, usage: self.usage.total(), limits, content })
     }
 }
 

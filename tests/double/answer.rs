@@ -49,6 +49,8 @@ pub(crate) struct Turn {
 enum Part {
     Thinking,
     Text(String),
+    /// The API sends such, and does not take them back.
+    EmptyText,
     Tool {
         name: String,
         input: Value,
@@ -63,6 +65,7 @@ pub(super) struct Written {
     pub(super) events: Vec<(String, String)>,
     /// Each block as the client must send it back.
     pub(super) blocks: Vec<String>,
+    pub(super) output_tokens: usize,
 }
 
 impl From<Turn> for Answer {
@@ -88,6 +91,13 @@ impl Turn {
 
     pub(crate) fn tool(mut self, name: &str, input: Value) -> Self {
         self.parts.push(Part::Tool { name: name.to_owned(), input, cut: false });
+        self
+    }
+
+    pub(super) fn empty_text_first(mut self) -> Self {
+        // Thoughts are bound to their place, and stay first.
+        let at = usize::from(matches!(self.parts.first(), Some(Part::Thinking)));
+        self.parts.insert(at, Part::EmptyText);
         self
     }
 
@@ -117,7 +127,7 @@ impl Turn {
     }
 
     pub(super) fn write(&self, asked: &Asked, number: u64, usage: &Value) -> Written {
-        let mut written = Written { events: Vec::new(), blocks: Vec::new() };
+        let mut written = Written { events: Vec::new(), blocks: Vec::new(), output_tokens: 0 };
         let message = json!({
             "id": format!("msg_{number}"), "type": "message", "role": "assistant", "model": asked.body["model"],
             "content": [], "stop_reason": null, "stop_sequence": null, "stop_details": null, "usage": usage,
@@ -129,10 +139,10 @@ impl Turn {
         let calls = self.parts.iter().any(|part| matches!(part, Part::Tool { .. }));
         let (reason, details) = self.stop.clone().unwrap_or((if calls { "tool_use" } else { "end_turn" }, Value::Null));
         let delta = json!({ "stop_reason": reason, "stop_sequence": null, "stop_details": details });
-        let spent = written.blocks.iter().map(String::len).sum::<usize>() / 4 + 1;
+        written.output_tokens = written.blocks.iter().map(String::len).sum::<usize>() / 4 + 1;
         written.event(
             "message_delta",
-            &json!({ "type": "message_delta", "delta": delta, "usage": { "output_tokens": spent } }),
+            &json!({ "type": "message_delta", "delta": delta, "usage": { "output_tokens": written.output_tokens } }),
         );
         written.event("message_stop", &json!({ "type": "message_stop" }));
         written
@@ -150,6 +160,10 @@ impl Turn {
                 let deltas = halves(text).map(|half| json!({ "type": "text_delta", "text": half }));
                 let block = format!(r#"{{"type":"text","text":{},"citations":null}}"#, Value::from(text.as_str()));
                 (r#"{"type":"text","text":"","citations":null}"#.to_owned(), deltas.to_vec(), block)
+            }
+            Part::EmptyText => {
+                let block = r#"{"type":"text","text":""}"#.to_owned();
+                (block.clone(), Vec::new(), String::new())
             }
             Part::Tool { name, input, cut } => {
                 let (id, name) = (format!("toolu_{number}_{index}"), Value::from(name.as_str()));
@@ -182,7 +196,9 @@ impl Turn {
             );
         }
         written.event("content_block_stop", &json!({ "type": "content_block_stop", "index": index }));
-        written.blocks.push(block);
+        if !block.is_empty() {
+            written.blocks.push(block);
+        }
     }
 }
 

@@ -7,11 +7,13 @@
 pub(crate) mod answer;
 pub(crate) mod asked;
 pub(crate) mod check;
+pub(crate) mod oddity;
 pub(crate) mod operator;
 mod stream;
 
 pub(crate) use answer::{Answer, Fault, Turn};
 pub(crate) use asked::Asked;
+pub(crate) use oddity::Oddity;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -79,6 +81,9 @@ struct Shared {
     /// Prefixes of conversations that were seen, with their bytes.
     cached: Mutex<HashMap<String, usize>>,
     count: AtomicU64,
+    oddities: Vec<Oddity>,
+    /// What was generated, in the order of the answers: the model, and its usage.
+    generated: Mutex<Vec<(String, Value)>>,
 }
 
 impl Drop for Double {
@@ -90,11 +95,16 @@ impl Drop for Double {
 impl Double {
     /// A double at a port of loopback that is free.
     pub(crate) async fn start(brain: impl Brain) -> Self {
-        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), brain).await
+        Self::odd(brain, Vec::new()).await
+    }
+
+    /// A double that behaves oddly in these ways.
+    pub(crate) async fn odd(brain: impl Brain, oddities: Vec<Oddity>) -> Self {
+        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), brain, oddities).await
     }
 
     /// A double at this address.
-    pub(crate) async fn listen(address: SocketAddr, brain: impl Brain) -> Self {
+    pub(crate) async fn listen(address: SocketAddr, brain: impl Brain, oddities: Vec<Oddity>) -> Self {
         let listener = TcpListener::bind(address).await.expect("the double's address is free");
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -103,6 +113,8 @@ impl Double {
             issued: Mutex::default(),
             cached: Mutex::default(),
             count: AtomicU64::new(1),
+            oddities,
+            generated: Mutex::default(),
         });
         let limit = DefaultBodyLimit::max(check::MAX_BODY + 1);
         let router = Router::new().fallback(serve).layer(limit).with_state(Arc::clone(&shared));
@@ -131,6 +143,11 @@ impl Double {
     pub(crate) fn planned_for(&self, ticket: &str) -> Vec<Captured> {
         let about = |it: &Captured| it.body.contains(&format!("# Ticket {ticket}\\n"));
         self.planned().into_iter().filter(about).collect()
+    }
+
+    /// What was generated so far: the model of each answer, and its usage.
+    pub(crate) fn generated(&self) -> Vec<(String, Value)> {
+        self.shared.generated.lock().unwrap().clone()
     }
 
     /// Why requests were refused: a client that is right has none.
@@ -190,8 +207,12 @@ impl Shared {
     }
 
     fn stream(&self, asked: &Asked, turn: &Turn, number: u64, cut: Option<(usize, Option<&'static str>)>) -> Response {
-        let usage = self.usage(asked);
+        let has = |oddity| self.oddities.contains(&oddity);
+        let mut usage = self.usage(asked);
+        let turn = if has(Oddity::EmptyText) { &turn.clone().empty_text_first() } else { turn };
         let written = turn.write(asked, number, &usage);
+        usage["output_tokens"] = written.output_tokens.into();
+        self.generated.lock().unwrap().push((asked.body["model"].as_str().unwrap().to_owned(), usage));
         self.issued.lock().unwrap().remember(&written);
         let mut events = written.events;
         let broken = cut.map(|(after, kind)| {
@@ -202,10 +223,15 @@ impl Shared {
             }
             kind.is_none()
         });
-        let body = stream::body(&events, broken == Some(true));
-        Response::builder()
-            .status(200)
-            .header("content-type", "text/event-stream; charset=utf-8")
+        let frames = oddity::frames(&events, &self.oddities);
+        let body = stream::body(&frames, broken == Some(true), has(Oddity::Gathered));
+        let kind =
+            if has(Oddity::CapitalContentType) { "Text/Event-Stream" } else { "text/event-stream; charset=utf-8" };
+        let mut response = Response::builder().status(200);
+        if !has(Oddity::NoContentType) {
+            response = response.header("content-type", kind);
+        }
+        response
             .header("request-id", format!("req_{number}"))
             .header("anthropic-ratelimit-requests-remaining", "999")
             .header("anthropic-ratelimit-input-tokens-remaining", "100000")

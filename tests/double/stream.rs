@@ -6,11 +6,13 @@ use futures::stream;
 /// Bytes of a piece: a prime, so that the cuts fall everywhere.
 const PIECE: usize = 61;
 
-/// The events as the body of an answer; a broken one ends in the middle of the connection.
-pub(super) fn body(events: &[(String, String)], broken: bool) -> Body {
-    let text: String = events.iter().flat_map(|(name, data)| ["event: ", name, "\ndata: ", data, "\n\n"]).collect();
+/// The frames of events as the body of an answer; a broken one ends in the middle of the connection, a gathered one comes
+/// in one piece.
+pub(super) fn body(frames: &[String], broken: bool, gathered: bool) -> Body {
+    let text = frames.concat();
+    let piece = if gathered { text.len().max(1) } else { PIECE };
     let mut pieces: Vec<Result<Bytes, std::io::Error>> =
-        text.as_bytes().chunks(PIECE).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+        text.as_bytes().chunks(piece).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
     if broken {
         pieces.push(Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
     }

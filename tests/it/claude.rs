@@ -6,16 +6,18 @@ mod client;
 mod conversation;
 mod flow;
 mod hostile;
+mod identity;
+mod oddities;
 mod restart;
 mod spending;
 mod workloads;
 
-use crate::double::{Brain, Double, KEY};
+use crate::double::{Brain, Double, KEY, Oddity};
 use crate::repair::stage::Stage;
 use crate::stage::Operating;
 use harness::agent::budget::Amount;
 use harness::agent::{ModelSettings, Planning, planner, scribe};
-use harness::claude::Settings;
+use harness::claude::{Prices, Settings};
 use harness::crd::{Ticket, TicketStatus};
 use harness::operator::Halves;
 use serde_json::{Value, json};
@@ -40,6 +42,7 @@ pub(crate) fn planning(double: &Double) -> Planning {
         api: Settings { idle_timeout: Duration::from_secs(5), ..api(double) },
         planner: planner::claude::DEFAULT_MODEL.to_owned(),
         scribe: scribe::DEFAULT_MODEL.to_owned(),
+        prices: Prices::default(),
         day_limit: Amount { tokens: 100_000_000, nanodollars: 1_000_000_000_000 },
         source: None,
     };
@@ -52,7 +55,17 @@ pub(crate) fn status(ticket: &Ticket) -> &TicketStatus {
 
 /// A stage whose service is watched and was seen to hold, with Claude at work.
 pub(crate) async fn staged(name: &str, brain: impl Brain, remediation: Value) -> (Stage, Double, Operating) {
-    let double = Double::start(brain).await;
+    staged_with(name, brain, Vec::new(), remediation).await
+}
+
+/// The same, with a double that behaves oddly in these ways.
+pub(crate) async fn staged_with(
+    name: &str,
+    brain: impl Brain,
+    oddities: Vec<Oddity>,
+    remediation: Value,
+) -> (Stage, Double, Operating) {
+    let double = Double::odd(brain, oddities).await;
     let stage = Stage::new(name).await;
     stage.watch_service(&remediation).await;
     let operator =

@@ -8,15 +8,14 @@ mod text;
 mod turn;
 
 use super::{Briefing, Change, ModelCalls, Move, Planner, Reply, Session};
-use crate::agent::budget::Amount;
 use crate::agent::policy::Refusal;
 use crate::agent::prompt;
-use crate::agent::spending::{Purse, SpendingError};
+use crate::agent::spending::{AskError, Purse, SpendingError};
 use crate::agent::tools::request::{ChangeRequest, catalogue};
 use crate::agent::tools::{Call, ReadConfig, Reading};
 use crate::claude::{
-    ClaudeError, Client, Effort, Message, NanoDollars, Price, Request, Stop, Thinking, Tool, ToolResult, Transcript,
-    Usage, strict_schema,
+    Capabilities, ClaudeError, Client, Effort, Message, Price, Request, Stop, Thinking, Tool, ToolResult, Transcript,
+    strict_schema,
 };
 use crate::crd::{Confidence, Diagnosis, Outcome, PlannerName};
 use crate::redact;
@@ -42,12 +41,13 @@ const HIDDEN_TOKENS: u64 = 1000;
 pub struct Claude {
     client: Client,
     model: String,
+    price: Price,
 }
 
 impl Claude {
-    /// A planner that asks this model.
-    pub fn new(client: Client, model: impl Into<String>) -> Self {
-        Self { client, model: model.into() }
+    /// A planner that asks this model at this price.
+    pub fn new(client: Client, model: impl Into<String>, price: Price) -> Self {
+        Self { client, model: model.into(), price }
     }
 }
 
@@ -61,20 +61,21 @@ impl Planner for Claude {
     }
 
     fn start(&self, briefing: Briefing, purse: Purse) -> Box<dyn Session> {
+        let can = Capabilities::of(&self.model);
         let request = Request {
             model: self.model.clone(),
             max_tokens: MAX_TOKENS,
             system: prompt::SYSTEM.to_owned(),
             tools: tools(),
-            thinking: Some(Thinking::Adaptive),
-            effort: Some(Effort::Medium),
+            thinking: can.adaptive_thinking.then_some(Thinking::Adaptive),
+            effort: can.effort.then_some(Effort::Medium),
             format: None,
             cached: true,
             transcript: Transcript::opening(prompt::opening(&briefing)),
         };
         Box::new(Conversation {
             client: self.client.clone(),
-            price: Price::of(&self.model),
+            price: self.price,
             texts: Texts::of(&briefing),
             briefing,
             purse,
@@ -85,7 +86,7 @@ impl Planner for Claude {
             steps: 0,
             nudged: false,
             measured: None,
-            used: ModelCalls { model: self.model.clone(), calls: 0, usage: Usage::default(), cost: NanoDollars(0) },
+            used: ModelCalls::none(&self.model),
         })
     }
 }
@@ -151,9 +152,7 @@ impl Session for Conversation {
     }
 
     fn take_usage(&mut self) -> Option<ModelCalls> {
-        let fresh =
-            ModelCalls { model: self.used.model.clone(), calls: 0, usage: Usage::default(), cost: NanoDollars(0) };
-        let used = std::mem::replace(&mut self.used, fresh);
+        let used = std::mem::replace(&mut self.used, ModelCalls::none(&self.request.model));
         (used.calls > 0).then_some(used)
     }
 }
@@ -239,33 +238,20 @@ impl Conversation {
         // A token has at least one byte. What was counted already needs no guess.
         let (counted, counted_bytes) = self.measured.unwrap_or_default();
         let input = counted + (bytes.saturating_sub(counted_bytes)) as u64 + HIDDEN_TOKENS;
-        let worst = Amount::worst_case(input, self.request.max_tokens.into(), &self.price);
-        let reservation = match self.purse.reserve(worst).await {
-            Ok(reservation) => reservation,
-            Err(error @ SpendingError::Exhausted(_)) => {
-                return Err(decline(Outcome::BudgetExhausted, "the budget is spent", error.to_string()));
-            }
-            Err(error @ SpendingError::KeepLedger(_)) => {
-                return Err(decline(Outcome::NoPlan, "nothing may be spent", error.to_string()));
-            }
-        };
-        let answered = self.client.send(&self.request, |_| ()).await;
-        match answered {
+        let (answer, calls) = self.purse.ask(&self.client, &self.request, &self.price, input).await;
+        self.used.add(&calls);
+        match answer {
             Ok(message) => {
-                self.purse.settle(reservation, Amount::of(&message.usage, &self.price)).await;
-                self.measured = Some((message.usage.total_input(), bytes));
-                self.used.calls += 1;
-                self.used.usage += message.usage;
-                self.used.cost = self.used.cost.saturating_add(self.price.cost(&message.usage));
+                self.measured = message.usage.map(|usage| (usage.total_input(), bytes)).or(self.measured);
                 Ok(message)
             }
-            Err(error) => {
-                // Whether an answer that broke off is paid for is not known: its worst case stays in the ledger.
-                if error.is_free() {
-                    self.purse.settle(reservation, Amount::default()).await;
-                }
-                Err(unreachable_model(&error))
+            Err(AskError::Spending(error @ SpendingError::Exhausted(_))) => {
+                Err(decline(Outcome::BudgetExhausted, "the budget is spent", error.to_string()))
             }
+            Err(AskError::Spending(error @ SpendingError::KeepLedger(_))) => {
+                Err(decline(Outcome::NoPlan, "nothing may be spent", error.to_string()))
+            }
+            Err(AskError::Model(error)) => Err(unreachable_model(&error)),
         }
     }
 

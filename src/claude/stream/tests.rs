@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use serde_json::json;
 
 const STREAM: &str = r#"event: message_start
 data: {"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"claude-opus-5-5","content":[],"stop_reason":null,"usage":{"input_tokens":812,"cache_read_input_tokens":5120,"output_tokens":1}}}
@@ -44,8 +45,8 @@ data: {"type":"message_stop"}
 fn read(chunks: &[&[u8]]) -> Result<Message, ClaudeError> {
     let (mut events, mut assembly) = (Events::default(), Assembly::default());
     for chunk in chunks {
-        for data in events.feed(chunk)? {
-            assembly.take(&data, &mut |_| ())?;
+        for event in events.feed(chunk)? {
+            assembly.take(&event, &mut |_| ())?;
         }
     }
     assembly.finish(None, RateLimits::default())
@@ -59,7 +60,7 @@ fn read_text(text: &str) -> Result<Message, ClaudeError> {
 fn a_stream_becomes_a_message_whose_blocks_are_as_they_were_written() {
     let message = read_text(STREAM).unwrap();
     assert_eq!(message.stop, Stop::ToolUse);
-    assert_eq!((message.usage.total_input(), message.usage.output_tokens), (5932, 96));
+    assert_eq!(message.usage.map(|it| (it.total_input(), it.output_tokens)), Some((5932, 96)));
     let uses: Vec<_> = message.tool_uses().collect();
     assert_eq!(uses, [("toolu_1", "read_config", &serde_json::json!({ "name": "ü" }))]);
     let content: Vec<&str> = message.content.iter().map(|raw| raw.get()).collect();
@@ -104,6 +105,74 @@ fn a_call_that_was_cut_off_at_the_limit_is_not_there() {
 fn an_input_that_is_no_json_is_malformed() {
     let broken = STREAM.replace(r#""partial_json":"me\": \"ü\"}""#, r#""partial_json":"me""#);
     assert!(matches!(read_text(&broken), Err(ClaudeError::Malformed(_))));
+}
+
+#[test]
+fn a_call_without_arguments_has_the_input_that_it_began_with() {
+    for (start, expected) in [(r#""input":{}"#, json!({})), (r#""input":{"a":1}"#, json!({ "a": 1 }))] {
+        let quiet = STREAM
+            .replace(r#""partial_json":"{\"na""#, r#""partial_json":"""#)
+            .replace(r#""partial_json":"me\": \"ü\"}""#, r#""partial_json":"""#)
+            .replace(r#""input":{}"#, start);
+        let message = read_text(&quiet).unwrap();
+        assert_eq!(message.tool_uses().next().map(|(_, _, input)| input.clone()), Some(expected), "{start}");
+    }
+}
+
+#[test]
+fn a_surrogate_pair_may_be_split_over_two_parts_and_half_of_one_is_replaced() {
+    let split = |one: &str, other: &str| {
+        STREAM.replace(r#""partial_json":"me\": \"ü\"}""#, &format!(r#""partial_json":"me\": \"{one}""#)).replace(
+            "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":1}",
+            &format!(
+                "data: {{\"type\":\"content_block_delta\",\"index\":1,\"delta\":{{\"type\":\"input_json_delta\",\
+                     \"partial_json\":\"{other}\\\"}}\"}}}}\n\ndata: {{\"type\":\"content_block_stop\",\"index\":1}}"
+            ),
+        )
+    };
+    let name = |text: &str| {
+        let message = read_text(text).unwrap();
+        message.tool_uses().next().and_then(|(_, _, input)| input["name"].as_str().map(str::to_owned))
+    };
+    assert_eq!(name(&split("\\ud83e", "\\udd80")).as_deref(), Some("\u{1f980}"));
+    assert!(name(&split("\\ud83e", "x")).is_some_and(|it| it.contains('\u{fffd}') && it.ends_with('x')));
+}
+
+#[test]
+fn the_line_of_an_event_says_what_it_is_and_what_comes_after_the_end_is_ignored() {
+    let untyped = STREAM.replace(r#"data: {"type":"message_stop"}"#, "data: {}");
+    assert!(read_text(&untyped).is_ok(), "the line alone says it");
+    let lines: Vec<&str> = STREAM.lines().filter(|line| !line.starts_with("event:")).collect();
+    let nameless = lines.join(
+        "
+",
+    ) + "
+
+";
+    assert!(read_text(&nameless).is_ok(), "the data alone says it");
+    for after in ["data: [DONE]\n\n", "event: error\ndata: {}\n\n", "data: nonsense\n\n"] {
+        assert!(read_text(&format!("{STREAM}{after}")).is_ok(), "{after}");
+    }
+    for ping in ["", "1", "nonsense", "[DONE]"] {
+        let odd = STREAM.replace(r#"data: {"type":"ping"}"#, &format!("data: {ping}"));
+        assert!(read_text(&odd).is_ok(), "{ping}");
+    }
+    for error in [
+        "event: error\ndata: {\"error\":{\"type\":\"overloaded_error\",\"message\":\"busy\"}}\n\n",
+        "data: {\"error\":{\"type\":\"overloaded_error\",\"message\":\"busy\"}}\n\n",
+    ] {
+        let cut = format!("{}{error}", &STREAM[..STREAM.find("event: ping").unwrap()]);
+        assert_eq!(read_text(&cut).unwrap_err().reason(), "Overloaded", "{error}");
+    }
+}
+
+#[test]
+fn usage_that_is_not_there_is_not_known() {
+    let none = STREAM
+        .replace(r#""usage":{"input_tokens":812,"cache_read_input_tokens":5120,"output_tokens":1}"#, r#""usage":null"#);
+    assert_eq!(read_text(&none).unwrap().usage, None);
+    let half = STREAM.replace(r#""usage":{"output_tokens":96}"#, r#""usage":null"#);
+    assert_eq!(read_text(&half).unwrap().usage, None, "the one token of the start is not all");
 }
 
 #[test]

@@ -126,7 +126,7 @@ async fn blocks_of_the_future_and_signatures_are_replayed_as_they_came() {
     request.transcript.push_results(ids.iter().map(|id| harness::claude::ToolResult::ok(id, "ok")).collect());
     let message = client.send(&request, |_| ()).await.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(message.text(), "well");
-    assert!(message.usage.cache_read_input_tokens > 0, "{:?}", message.usage);
+    assert!(message.usage.is_some_and(|usage| usage.cache_read_input_tokens > 0), "{:?}", message.usage);
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn nobody_waits_for_ever() {
     };
     install_tls_provider();
     let settings = Settings::from_variables(lookup).unwrap().unwrap();
-    let quick = Settings { idle_timeout: Duration::from_millis(50), retries: 0, ..settings.clone() };
+    let quick = Settings { response_timeout: Duration::from_millis(50), retries: 0, ..settings.clone() };
     let error = Client::new(quick).unwrap().send(&request(), |_| ()).await.unwrap_err();
     assert_eq!(error.reason(), "StreamBroken");
     let quick = Settings { deadline: Duration::from_millis(50), ..settings };
