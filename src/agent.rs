@@ -6,6 +6,8 @@
 
 pub mod baseline;
 pub mod board;
+pub mod books;
+pub mod breaker;
 pub mod budget;
 pub mod change;
 pub mod claims;
@@ -34,6 +36,8 @@ use crate::probe::{EgressPolicy, Prober};
 use crate::vitals::Vitals;
 use crate::watch::changes_in;
 use board::Board;
+use books::Books;
+use breaker::Breaker;
 use budget::Amount;
 use claims::Claims;
 use dispatcher::Dispatcher;
@@ -127,6 +131,7 @@ pub struct Context {
     pub(crate) prober: Arc<Prober>,
     pub(crate) planners: Vec<Arc<dyn Planner>>,
     pub(crate) spending: Spending,
+    pub(crate) breaker: Breaker,
     /// Writes for people, where a model can be asked.
     pub(crate) scribe: Option<Scribe>,
     pub(crate) claims: Claims,
@@ -178,12 +183,14 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
     let invariants = changes_in::<Invariant>(&client, &settings.namespaces);
     let tickets = changes_in::<Ticket>(&client, &settings.namespaces);
     let Staff { planners, scribe, day_limit, source } = Staff::of(&settings.planning)?;
+    let books = Books::new(client.clone(), &settings.home);
     let context = Arc::new(Context {
         executor: Executor::new(client.clone(), settings.gitops.clone()),
         tools: Tools::new(client.clone(), history.clone(), Arc::clone(&prober), source),
         prober,
         planners,
-        spending: Spending::new(client.clone(), &settings.home, day_limit),
+        spending: Spending::new(books.clone(), day_limit),
+        breaker: Breaker::new(books),
         scribe,
         claims: Claims::default(),
         board: Board::default(),

@@ -110,6 +110,7 @@ fn in_open(event: Event) -> Transition {
         | Event::Rejected
         | Event::ApprovalExpired
         | Event::Superseded
+        | Event::BreakerClosed
         | Event::Applied
         | Event::PreconditionFailed { .. }
         | Event::TargetUnavailable { .. }
@@ -144,6 +145,9 @@ fn in_diagnosing(event: Event) -> Transition {
         Event::ChangeProposed(Leave::NeedsApproval) => {
             Transition::to(Phase::AwaitingApproval, "ApprovalNeeded", Effect::None)
         }
+        Event::ChangeProposed(Leave::HeldByBreaker) => {
+            Transition::to(Phase::AwaitingApproval, "BreakerOpen", Effect::None)
+        }
         Event::ChangeProposed(Leave::Granted) => Transition::to(Phase::Repairing, "ChangeAllowed", Effect::None),
         Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
         Event::TicketDeleted => cancelled(Outcome::TicketDeleted),
@@ -160,6 +164,7 @@ fn in_diagnosing(event: Event) -> Transition {
         | Event::Rejected
         | Event::ApprovalExpired
         | Event::Superseded
+        | Event::BreakerClosed
         | Event::Applied
         | Event::PreconditionFailed { .. }
         | Event::TargetUnavailable { .. }
@@ -185,6 +190,7 @@ fn in_awaiting_approval(event: Event) -> Transition {
         Event::Rejected => escalated(Outcome::Rejected),
         Event::ApprovalExpired => escalated(Outcome::ApprovalExpired),
         Event::Superseded => Transition::to(Phase::Diagnosing, "Superseded", Effect::StartPlanner),
+        Event::BreakerClosed => Transition::to(Phase::Diagnosing, "BreakerClosed", Effect::StartPlanner),
         Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
         Event::TicketDeleted => cancelled(Outcome::TicketDeleted),
         Event::Suspended => Transition::to(Phase::AwaitingApproval, "Suspended", Effect::None),
@@ -248,6 +254,7 @@ fn in_repairing(event: Event) -> Transition {
         | Event::Rejected
         | Event::ApprovalExpired
         | Event::Superseded
+        | Event::BreakerClosed
         | Event::NotInForce
         | Event::InForce
         | Event::VerifyTimedOut { .. }
@@ -294,6 +301,7 @@ fn in_verifying(event: Event) -> Transition {
         | Event::Rejected
         | Event::ApprovalExpired
         | Event::Superseded
+        | Event::BreakerClosed
         | Event::Applied
         | Event::PreconditionFailed { .. }
         | Event::TargetUnavailable { .. }
@@ -334,6 +342,7 @@ fn in_rolling_back(event: Event) -> Transition {
         | Event::Rejected
         | Event::ApprovalExpired
         | Event::Superseded
+        | Event::BreakerClosed
         | Event::Applied
         | Event::PreconditionFailed { .. }
         | Event::TargetUnavailable { .. }
@@ -369,6 +378,7 @@ fn in_escalated(event: Event) -> Transition {
         | Event::Rejected
         | Event::ApprovalExpired
         | Event::Superseded
+        | Event::BreakerClosed
         | Event::Applied
         | Event::PreconditionFailed { .. }
         | Event::TargetUnavailable { .. }

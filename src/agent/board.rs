@@ -1,8 +1,11 @@
 //! What the agent knows of all invariants and tickets, as the watches bring it.
 
 use super::baseline::{Runs, config_names};
+use super::breaker::{self, Repair, Told};
 use super::planner::{Reverted, Sibling};
-use crate::crd::{Attempt, AttemptResult, Invariant, ObjectReference, Ticket, VerdictName, reason, type_};
+use crate::crd::{
+    ActionRecord, Attempt, AttemptResult, Invariant, ObjectReference, Ticket, VerdictName, reason, type_,
+};
 use crate::outage::Outage;
 use crate::question;
 use crate::watch::ObjectKey;
@@ -97,15 +100,23 @@ impl Board {
         Outage::of(broken, asked().count())
     }
 
-    /// How often an object was repaired since then, by any ticket of its namespace.
-    pub fn repairs_since(&self, namespace: &str, object: &ObjectReference, since: Timestamp) -> usize {
+    /// What the tickets of a namespace say of the repairs of an object.
+    pub fn repairs(&self, namespace: &str, object: &ObjectReference) -> Told {
         let state = self.lock();
-        let of_namespace = state.tickets.values().filter(|it| it.namespace().as_deref() == Some(namespace));
-        let is_repair = |attempt: &&Attempt| {
-            let written = attempt.written_at.as_ref().is_some_and(|at| at.0 >= since);
-            written && attempt.actions.iter().any(|action| action.object == *object)
-        };
-        of_namespace.flat_map(|ticket| attempts(ticket)).filter(is_repair).count()
+        let mut told = Told::default();
+        for ticket in state.tickets.values().filter(|it| it.namespace().as_deref() == Some(namespace)) {
+            let uid = ticket.metadata.uid.as_deref().unwrap_or_default();
+            let same = |it: &ActionRecord| it.object.kind == object.kind && it.object.name == object.name;
+            for made in attempts(ticket).iter().filter(|it| it.actions.iter().any(same)) {
+                let attempt = breaker::attempt(uid, made.number);
+                match &made.written_at {
+                    Some(at) => told.written.push(Repair { attempt, at: at.0 }),
+                    None if made.result == AttemptResult::NotWritten => told.not_written.push(attempt),
+                    None => {}
+                }
+            }
+        }
+        told
     }
 
     /// The guards of a repair: those that hold now and must go on holding, and those that do not count.

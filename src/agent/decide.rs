@@ -200,6 +200,11 @@ fn in_awaiting_approval(observed: &Observed, status: &TicketStatus, invariant: &
         let reason = word.reason.as_deref().unwrap_or("no reason was given");
         return Step::Happened(Event::Rejected, format!("{} said no: {reason}", word.by));
     }
+    let closes_at = proposal.breaker_closes_at.as_ref().map(|at| at.0);
+    if closes_at.is_some_and(|closes_at| now >= closes_at) && word.is_none() {
+        let message = "the breaker is closed again: the change is planned anew";
+        return Step::Happened(Event::BreakerClosed, message.to_owned());
+    }
     let expires_at = proposal.expires_at.as_ref().map_or(now, |at| at.0);
     if now >= expires_at {
         return Step::Happened(Event::ApprovalExpired, format!("nobody answered until {expires_at:.0}"));
@@ -218,7 +223,7 @@ fn in_awaiting_approval(observed: &Observed, status: &TicketStatus, invariant: &
     }
     match word {
         Some(word) => Step::Happened(Event::Approved, format!("approved by {}", word.by)),
-        None => Step::Wait(Some(expires_at)),
+        None => Step::Wait(Some(closes_at.map_or(expires_at, |closes_at| closes_at.min(expires_at)))),
     }
 }
 

@@ -12,7 +12,7 @@ use super::decide::{Observed, Step, decide};
 use super::executor::{ExecutorError, FIELD_MANAGER, Marks, by_object, micro};
 use super::observe::observe;
 use super::target::kind_name;
-use super::{Context, handover};
+use super::{Context, breaker, handover};
 use crate::crd::{Allow, Attempt, Invariant, Phase, PlannerName, RETRY_ANNOTATION, Ticket, TicketStatus};
 use crate::journal::{self, Entry};
 use crate::ledger;
@@ -155,6 +155,9 @@ impl Incident<'_> {
             Step::Wait(until) => Ok(Pace::Wait(until)),
             Step::Happened(event, message) => {
                 let attempt = self.approved_attempt(&observed, event);
+                if let Some(attempt) = &attempt {
+                    self.count_repair(&observed, attempt).await;
+                }
                 self.happened(&observed, event, &message, |status| status.attempts.extend(attempt)).await?;
                 Ok(Pace::Again)
             }
@@ -171,6 +174,15 @@ impl Incident<'_> {
         let proposal = status.proposal.as_ref().filter(|_| event == Event::Approved)?;
         let number = status.attempts.last().map_or(0, |attempt| attempt.number) + 1;
         Some(self.attempt(invariant, proposal, status.planner?, number))
+    }
+
+    /// A repair that a person allowed counts like any other; their word does not wait for the count.
+    async fn count_repair(&self, observed: &Observed, attempt: &Attempt) {
+        let objects: Vec<_> = attempt.actions.iter().map(|it| &it.object).collect();
+        let name = breaker::attempt(&observed.ticket.uid().unwrap_or_default(), attempt.number);
+        if let Err(error) = self.context.breaker.note(&self.key.namespace, &objects, &name).await {
+            tracing::warn!(ticket = %self.key, %error, "an approved repair is not counted");
+        }
     }
 
     /// Records what follows from an event, in one write.

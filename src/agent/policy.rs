@@ -1,5 +1,6 @@
 //! May it? Judges a proposed change by the invariant's `allow` list. Pure; on parsed values, never on strings.
 
+use super::breaker::Open;
 use super::change::ProposedChange;
 use super::target::kind_name;
 use crate::crd::{Allow, ConfigMapKey, Mode, Workload};
@@ -132,12 +133,9 @@ pub fn readable(allow: &[Allow], name: &str, key: &str) -> Result<(), Refusal> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Brake {
     /// Too many repairs of one object within an hour.
-    Breaker {
-        /// The object.
-        object: String,
-        /// Repairs within the last hour.
-        repairs: usize,
-    },
+    Breaker(Open),
+    /// How many repairs there were is not known.
+    Uncounted(String),
     /// So much of the namespace is broken at once that the cause lies elsewhere.
     Outage(Outage),
 }
@@ -145,9 +143,8 @@ pub enum Brake {
 impl fmt::Display for Brake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Breaker { object, repairs } => {
-                write!(f, "the breaker is open: {object} was repaired {repairs} times within an hour")
-            }
+            Self::Breaker(open) => open.fmt(f),
+            Self::Uncounted(why) => write!(f, "the repairs of the last hour cannot be counted: {why}"),
             Self::Outage(outage) => outage.fmt(f),
         }
     }
@@ -160,8 +157,11 @@ pub fn leave(mode: Mode, managed_by_gitops: bool, brake: Option<&Brake>) -> Leav
         Mode::Observe => Leave::ProposeOnly,
         Mode::Approve | Mode::Auto if managed_by_gitops => Leave::ProposeOnly,
         Mode::Approve => Leave::NeedsApproval,
-        Mode::Auto if brake.is_some() => Leave::NeedsApproval,
-        Mode::Auto => Leave::Granted,
+        Mode::Auto => match brake {
+            Some(Brake::Breaker(_) | Brake::Uncounted(_)) => Leave::HeldByBreaker,
+            Some(Brake::Outage(_)) => Leave::NeedsApproval,
+            None => Leave::Granted,
+        },
     }
 }
 
@@ -263,11 +263,12 @@ mod tests {
 
     #[test]
     fn how_far_a_change_may_go() {
-        let brake = Brake::Breaker { object: "ConfigMap a".into(), repairs: 6 };
+        let open = Open { object: "ConfigMap a".into(), repairs: 6, closes_at: jiff::Timestamp::UNIX_EPOCH };
+        let brake = Brake::Breaker(open);
         for (mode, without, with) in [
             (Mode::Observe, Leave::ProposeOnly, Leave::ProposeOnly),
             (Mode::Approve, Leave::NeedsApproval, Leave::NeedsApproval),
-            (Mode::Auto, Leave::Granted, Leave::NeedsApproval),
+            (Mode::Auto, Leave::Granted, Leave::HeldByBreaker),
         ] {
             assert_eq!((leave(mode, false, None), leave(mode, false, Some(&brake))), (without, with));
         }

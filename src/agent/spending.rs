@@ -1,32 +1,20 @@
 //! The ledger of what models cost: by ticket, and by day (UTC). It survives a restart.
 //!
-//! Touches the world in one way: a ConfigMap in the harness's own namespace. The worst case of a call is written there
-//! before the call is sent, so that a crash in between cannot lose it; what was not used is given back afterwards.
+//! Touches the world in one way: a page of the agent's books. The worst case of a call is written there before the call
+//! is sent, so that a crash in between cannot lose it; what was not used is given back afterwards.
 
 mod call;
 
 pub use call::AskError;
 
+use super::books::{Books, BooksError, Turn};
 use super::budget::{self, Amount, Exhausted};
-use super::executor::FIELD_MANAGER;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Client;
-use kube::api::{Api, PostParams};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{Mutex, OwnedMutexGuard};
 
-/// The name of the ConfigMap.
-pub const LEDGER_NAME: &str = "harness-agent-spend";
 const LEDGER_KEY: &str = "ledger.json";
 
-/// Another process may write in between, or an answer be lost; so often it is tried.
-const TRIES: usize = 6;
-const PAUSE: Duration = Duration::from_millis(100);
 /// What a ticket spent is forgotten so long after its last call.
 const KEPT: SignedDuration = SignedDuration::from_hours(24 * 8);
 /// Tickets in the ledger; the longest unused go first.
@@ -39,8 +27,8 @@ pub enum SpendingError {
     #[error(transparent)]
     Exhausted(#[from] Exhausted),
     /// The ledger cannot be read or written; without it nothing is spent.
-    #[error("the ledger of spending (ConfigMap {LEDGER_NAME}) cannot be kept: {0}")]
-    KeepLedger(String),
+    #[error("the ledger of spending: {0}")]
+    KeepLedger(#[from] BooksError),
 }
 
 /// What is in the ledger.
@@ -101,16 +89,14 @@ impl Ledger {
 /// The ledger. Cheap to clone; clones share all.
 #[derive(Clone)]
 pub struct Spending {
-    api: Api<ConfigMap>,
+    books: Books,
     day_limit: Amount,
-    /// One writer at a time in this process, which remembers what it wrote last: mostly nobody else writes.
-    last: Arc<Mutex<Option<ConfigMap>>>,
 }
 
 impl Spending {
-    /// The ledger in the harness's own namespace.
-    pub fn new(client: Client, namespace: &str, day_limit: Amount) -> Self {
-        Self { api: Api::namespaced(client, namespace), day_limit, last: Arc::default() }
+    /// The ledger in these books.
+    pub fn new(books: Books, day_limit: Amount) -> Self {
+        Self { books, day_limit }
     }
 
     /// What one ticket can spend from. A person's `retry` opens a new purse.
@@ -120,82 +106,21 @@ impl Spending {
 
     /// Returns once all that was being written is written.
     pub async fn settled(&self) {
-        drop(self.turn().await);
+        drop(self.books.turn().await);
     }
 
-    /// Waits for one's turn to write, and holds it.
-    async fn turn(&self) -> OwnedMutexGuard<Option<ConfigMap>> {
-        Arc::clone(&self.last).lock_owned().await
-    }
-
-    /// `written`: what was written last, held for as long as this takes.
+    /// A write whose answer was lost may count twice: then the ledger says too much rather than too little.
     async fn change<T>(
         &self,
-        mut written: OwnedMutexGuard<Option<ConfigMap>>,
-        mut edit: impl FnMut(&mut Ledger) -> Result<T, SpendingError>,
+        turn: Turn,
+        mut edit: impl FnMut(&mut Ledger) -> Result<T, Exhausted>,
     ) -> Result<T, SpendingError> {
-        let mut failed = None;
-        for _ in 0..TRIES {
-            if failed.is_some() {
-                tokio::time::sleep(PAUSE).await;
-            }
-            // A write whose answer was lost may count twice: then the ledger says too much rather than too little.
-            match self.change_once(written.take(), &mut edit).await {
-                Ok(result) => {
-                    return result.map(|(result, object)| {
-                        *written = Some(object);
-                        result
-                    });
-                }
-                Err(error) => failed = Some(error),
-            }
-        }
-        let why = failed.map_or_else(String::new, |error| error.to_string());
-        Err(SpendingError::KeepLedger(why))
+        let edit = |ledger: &mut Ledger| {
+            *ledger = std::mem::take(ledger).at(Timestamp::now());
+            edit(ledger)
+        };
+        Ok(self.books.change(turn, LEDGER_KEY, edit).await??)
     }
-
-    /// Changes the ledger as it was written last, or as it is found; an outdated one meets a conflict.
-    async fn change_once<T>(
-        &self,
-        known: Option<ConfigMap>,
-        edit: &mut impl FnMut(&mut Ledger) -> Result<T, SpendingError>,
-    ) -> Result<Result<(T, ConfigMap), SpendingError>, kube::Error> {
-        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        let found = match known {
-            Some(known) => Some(known),
-            None => self.api.get_opt(LEDGER_NAME).await?,
-        };
-        let mut ledger = match read(found.as_ref()) {
-            Ok(ledger) => ledger.at(Timestamp::now()),
-            Err(error) => return Ok(Err(error)),
-        };
-        let result = match edit(&mut ledger) {
-            Ok(result) => result,
-            Err(error) => return Ok(Err(error)),
-        };
-        let text = serde_json::to_string(&ledger).map_err(kube::Error::SerdeError)?;
-        // Whatever else others wrote on it stays.
-        let mut object = found.clone().unwrap_or_else(|| ConfigMap {
-            metadata: ObjectMeta { name: Some(LEDGER_NAME.to_owned()), ..ObjectMeta::default() },
-            ..ConfigMap::default()
-        });
-        object.metadata.managed_fields = None;
-        object.data = Some(BTreeMap::from([(LEDGER_KEY.to_owned(), text)]));
-        let written = match found {
-            Some(_) => self.api.replace(LEDGER_NAME, &parameters, &object).await?,
-            None => self.api.create(&parameters, &object).await?,
-        };
-        Ok(Ok((result, written)))
-    }
-}
-
-fn read(found: Option<&ConfigMap>) -> Result<Ledger, SpendingError> {
-    let text = found.and_then(|object| object.data.as_ref()?.get(LEDGER_KEY));
-    text.map_or(Ok(Ledger::default()), |text| {
-        serde_json::from_str(text).map_err(|error| {
-            SpendingError::KeepLedger(format!("its key {LEDGER_KEY} is not understood ({error}); delete the ConfigMap"))
-        })
-    })
 }
 
 /// What one ticket can spend from.
@@ -218,7 +143,7 @@ impl Purse {
     /// Sets the worst case of a call aside, before it is sent.
     pub async fn reserve(&self, worst: Amount) -> Result<Reservation, SpendingError> {
         let day_limit = self.spending.day_limit;
-        let turn = self.spending.turn().await;
+        let turn = self.spending.books.turn().await;
         self.spending
             .change(turn, |ledger| {
                 budget::admit((self.limit, ledger.spent_by(&self.ticket)), (day_limit, ledger.spent), worst)?;
@@ -231,7 +156,7 @@ impl Purse {
     /// Gives back what the call did not use, in the background: its turn at the ledger comes before any later call's.
     /// If it fails, the ledger says too much rather than too little.
     pub async fn settle(&self, reservation: Reservation, used: Amount) {
-        let turn = self.spending.turn().await;
+        let turn = self.spending.books.turn().await;
         let purse = self.clone();
         tokio::spawn(async move {
             let unused = reservation.amount.minus(used);

@@ -45,8 +45,8 @@ pub struct Remediation {
     #[schemars(schema_with = "schema::duration")]
     #[x_kube(validation = ("duration(self) <= duration('24h')", "cooldown must be at most 24h"))]
     pub cooldown: Duration,
-    /// Repairs of one object in an hour, by all tickets of the namespace; then its breaker is open, and mode Auto asks
-    /// for approval like mode Approve. From 1 to 100; default 6.
+    /// Repairs of one object in an hour, by all tickets of the namespace and whatever became of these; then its breaker
+    /// is open, and mode Auto asks for approval like mode Approve, until the breaker closes. From 1 to 100; default 6.
     #[serde(default = "six")]
     #[schemars(range(min = 1, max = 100))]
     pub max_repairs_per_hour: u32,

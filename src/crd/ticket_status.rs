@@ -225,6 +225,11 @@ pub struct Proposal {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_micro_time")]
     pub expires_at: Option<MicroTime>,
+    /// When the breaker that keeps it from being made without a person closes: the change is planned anew then. Absent
+    /// where no breaker is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional_micro_time")]
+    pub breaker_closes_at: Option<MicroTime>,
     /// The generation of the invariant that it was made for.
     #[serde(default)]
     pub invariant_generation: i64,

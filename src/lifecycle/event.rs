@@ -47,6 +47,8 @@ pub enum Event {
     ApprovalExpired,
     /// Agent: the object or the invariant is not what the proposal was made for any more.
     Superseded,
+    /// Agent: the breaker that held a change is closed again.
+    BreakerClosed,
     /// Agent: every write of the attempt was acknowledged.
     Applied,
     /// Agent: a write's precondition failed; with the count in this round, this one included.
@@ -126,6 +128,8 @@ pub enum Leave {
     Granted,
     /// To be written when a person approves.
     NeedsApproval,
+    /// The breaker of an object is open: to be written when a person approves, or planned anew once it is closed.
+    HeldByBreaker,
     /// To be shown only.
     ProposeOnly,
 }

@@ -17,6 +17,7 @@ fn every_event() -> Vec<Event> {
         Event::Rejected,
         Event::ApprovalExpired,
         Event::Superseded,
+        Event::BreakerClosed,
         Event::Applied,
         Event::MarkFound,
         Event::UntouchedFound,
@@ -58,7 +59,9 @@ fn every_event() -> Vec<Event> {
         ]
         .map(Event::HeldUp),
     );
-    events.extend([Leave::Granted, Leave::NeedsApproval, Leave::ProposeOnly].map(Event::ChangeProposed));
+    events.extend(
+        [Leave::Granted, Leave::NeedsApproval, Leave::HeldByBreaker, Leave::ProposeOnly].map(Event::ChangeProposed),
+    );
     events
 }
 
@@ -105,12 +108,14 @@ fn every_row_before_a_change_says_what_follows() {
             Effect::ReleaseClaim,
         ),
         (Diagnosing, Event::ChangeProposed(Leave::NeedsApproval), AwaitingApproval, None, Effect::None),
+        (Diagnosing, Event::ChangeProposed(Leave::HeldByBreaker), AwaitingApproval, None, Effect::None),
         (Diagnosing, Event::ChangeProposed(Leave::Granted), Repairing, None, Effect::None),
         (Diagnosing, Event::NoActionNeeded, Escalated, Some(Outcome::NoActionRequired), Effect::ReleaseClaim),
         (AwaitingApproval, Event::Approved, Repairing, None, Effect::None),
         (AwaitingApproval, Event::Rejected, Escalated, Some(Outcome::Rejected), Effect::ReleaseClaim),
         (AwaitingApproval, Event::ApprovalExpired, Escalated, Some(Outcome::ApprovalExpired), Effect::ReleaseClaim),
         (AwaitingApproval, Event::Superseded, Diagnosing, None, Effect::StartPlanner),
+        (AwaitingApproval, Event::BreakerClosed, Diagnosing, None, Effect::StartPlanner),
         (AwaitingApproval, Event::HeldUp(Holdup::DependencyBroken), AwaitingApproval, None, Effect::None),
         (AwaitingApproval, Event::Suspended, AwaitingApproval, None, Effect::None),
     ]);

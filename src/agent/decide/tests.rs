@@ -304,3 +304,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_change_that_a_breaker_holds_waits_for_a_word_until_the_breaker_closes() {
+    let mut held = proposal();
+    held["breakerClosesAt"] = json!(time(900));
+    let waiting =
+        || observed(json!({ "phase": "AwaitingApproval", "reason": "BreakerOpen", "proposal": held.clone() }));
+    assert_eq!(decide(&waiting(), at(200)), Step::Wait(Some(at(900))));
+    assert_eq!(event(&approved(waiting(), "Approved", 150), 200), Some(Event::Approved));
+    assert_eq!(event(&waiting(), 900), Some(Event::BreakerClosed));
+    // It closed while nobody was there to see it: it is not held against the change that nobody answered.
+    assert_eq!(event(&waiting(), 1000), Some(Event::BreakerClosed));
+}

@@ -49,6 +49,7 @@ pub(super) fn settle(status: &mut TicketStatus, event: Event, targets: &[TargetS
         | Event::Rejected
         | Event::ApprovalExpired
         | Event::Superseded
+        | Event::BreakerClosed
         | Event::Applied
         | Event::TargetUnavailable { wrote_before: true }
         | Event::UntouchedFound
@@ -117,7 +118,7 @@ pub(super) fn count(
             status.planners_tried.clear();
         }
         Event::Restored { .. } => status.planners_tried.clear(),
-        Event::Superseded => {
+        Event::Superseded | Event::BreakerClosed => {
             status.proposal = None;
             status.planners_tried.clear();
         }

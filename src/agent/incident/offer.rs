@@ -2,18 +2,23 @@
 //! saved before anything is written.
 
 use super::{APPROVAL_WINDOW, Incident, IncidentError};
+use crate::agent::breaker::{self, Counted};
 use crate::agent::change::ProposedChange;
 use crate::agent::decide::Observed;
 use crate::agent::executor::{Planned, micro, proposal_hash};
 use crate::agent::planner::Change;
 use crate::agent::policy::{self, Brake, Refusal};
-use crate::crd::{Action, ActionRecord, Attempt, AttemptResult, Invariant, PlannerName, Proposal, TicketStatus};
+use crate::crd::{
+    Action, ActionRecord, Attempt, AttemptResult, Invariant, Mode, ObjectReference, PlannerName, Proposal, TicketStatus,
+};
 use crate::gitops::ManagedBy;
 use crate::journal::{self, Entry};
 use crate::lifecycle::{self, Effect, Event, Leave};
 use crate::redact;
 use jiff::Timestamp;
+use kube::ResourceExt;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 impl Incident<'_> {
@@ -32,9 +37,9 @@ impl Incident<'_> {
             Err(refusals) => return self.refuse(observed, change, planner, refusals).await,
         };
         let managed_by = exact.iter().find_map(|it| it.managed_by.clone());
-        let brake = self.brake(observed, invariant, &exact);
-        let leave = policy::leave(invariant.spec.remediation.mode, managed_by.is_some(), brake.as_ref());
         let number = status.attempts.last().map_or(0, |attempt| attempt.number) + 1;
+        let brake = if managed_by.is_none() { self.brake(observed, invariant, &exact, number).await } else { None };
+        let leave = policy::leave(invariant.spec.remediation.mode, managed_by.is_some(), brake.as_ref());
         let hash = proposal_hash(&exact);
         let mut actions = Vec::with_capacity(exact.len());
         for (index, planned) in exact.iter().enumerate() {
@@ -45,7 +50,8 @@ impl Incident<'_> {
             }
             actions.push(action);
         }
-        let proposal = self.proposal(invariant, change, hash, actions, leave);
+        let mut proposal = self.proposal(invariant, change, hash, actions, leave);
+        wait_for_breaker(&mut proposal, brake.as_ref());
         let approval = format!("approve {} -n {}", self.key.name, self.key.namespace);
         let message =
             message(leave, managed_by.as_ref(), brake.as_ref(), &proposal, &change.diagnosis.root_cause, &approval);
@@ -92,18 +98,34 @@ impl Incident<'_> {
         Ok(if refusals.is_empty() { Ok(planned) } else { Err(refusals) })
     }
 
-    /// What keeps these changes from being made without a person.
-    fn brake(&self, observed: &Observed, invariant: &Invariant, planned: &[Planned]) -> Option<Brake> {
+    /// What keeps these changes from being made without a person. If nothing does, they are counted as repairs.
+    async fn brake(
+        &self,
+        observed: &Observed,
+        invariant: &Invariant,
+        planned: &[Planned],
+        number: u32,
+    ) -> Option<Brake> {
         if let Some(outage) = observed.facts.outage {
             return Some(Brake::Outage(outage));
         }
+        if invariant.spec.remediation.mode != Mode::Auto {
+            return None;
+        }
+        let namespace = &self.key.namespace;
         let limit = usize::try_from(invariant.spec.remediation.max_repairs_per_hour).unwrap_or(usize::MAX);
-        let since = Timestamp::now().checked_sub(jiff::SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN);
-        planned.iter().find_map(|planned| {
-            let object = &planned.record.object;
-            let repairs = self.context.board.repairs_since(&self.key.namespace, object, since);
-            (repairs >= limit).then(|| Brake::Breaker { object: format!("{} {}", object.kind, object.name), repairs })
-        })
+        let objects: BTreeSet<&ObjectReference> = planned.iter().map(|it| &it.record.object).collect();
+        let counted = objects.into_iter().map(|object| {
+            let told = self.context.board.repairs(namespace, object);
+            Counted { object, told }
+        });
+        let counted: Vec<Counted> = counted.collect();
+        let attempt = breaker::attempt(&observed.ticket.uid().unwrap_or_default(), number);
+        match self.context.breaker.admit(namespace, &counted, &attempt, limit).await {
+            Ok(Ok(())) => None,
+            Ok(Err(open)) => Some(Brake::Breaker(open)),
+            Err(error) => Some(Brake::Uncounted(error.to_string())),
+        }
     }
 
     async fn refuse(
@@ -144,11 +166,12 @@ impl Incident<'_> {
         leave: Leave,
     ) -> Proposal {
         let now = Timestamp::now();
-        let awaits = leave == Leave::NeedsApproval;
+        let awaits = matches!(leave, Leave::NeedsApproval | Leave::HeldByBreaker);
         Proposal {
             why: redact::line(&change.why, 1024),
             proposed_at: micro(now),
             expires_at: awaits.then(|| micro(now.checked_add(APPROVAL_WINDOW).unwrap_or(Timestamp::MAX))),
+            breaker_closes_at: None,
             invariant_generation: invariant.metadata.generation.unwrap_or_default(),
             approve_command: awaits.then(|| approve_command(&self.key.namespace, &self.key.name, &hash)),
             hash,
@@ -181,6 +204,15 @@ impl Incident<'_> {
             result: AttemptResult::Unsettled,
             message: None,
         }
+    }
+}
+
+/// A proposal that a breaker holds does not expire before that closes.
+fn wait_for_breaker(proposal: &mut Proposal, brake: Option<&Brake>) {
+    if let Some(Brake::Breaker(open)) = brake {
+        let closes_at = micro(open.closes_at);
+        proposal.expires_at = proposal.expires_at.take().max(Some(closes_at.clone()));
+        proposal.breaker_closes_at = Some(closes_at);
     }
 }
 
@@ -221,11 +253,11 @@ fn message(
     cause: &str,
     approval: &str,
 ) -> String {
-    let brake = brake.map(|brake| format!("; {brake}")).unwrap_or_default();
+    let brake = brake.map(|brake| format!("{brake}; ")).unwrap_or_default();
     match (leave, managed_by) {
         (Leave::Granted, _) => format!("{cause}; {}", proposal.why),
-        (Leave::NeedsApproval, _) => {
-            format!("{cause}{brake}; a person must approve the change: harness {approval} --hash {}", proposal.hash)
+        (Leave::NeedsApproval | Leave::HeldByBreaker, _) => {
+            format!("{brake}{cause}; a person must approve the change: harness {approval} --hash {}", proposal.hash)
         }
         (Leave::ProposeOnly, Some(tool)) => {
             format!(
@@ -239,7 +271,7 @@ fn message(
 
 fn proposed_entry(proposal: &Proposal, leave: Leave) -> Entry {
     let outcome = match leave {
-        Leave::NeedsApproval => "proposed; a person must approve it",
+        Leave::NeedsApproval | Leave::HeldByBreaker => "proposed; a person must approve it",
         Leave::ProposeOnly | Leave::Granted => "proposed; not made",
     };
     Entry {

@@ -5,7 +5,7 @@ use crate::double::operator::Operator;
 use crate::double::{Answer, Asked, Brain, Double, Fault, Oddity, Turn};
 use crate::support::install_tls_provider;
 use futures::{StreamExt, stream};
-use harness::agent::spending::LEDGER_NAME;
+use harness::agent::books::BOOKS_NAME;
 use harness::claude::{Client, Price, Request, Settings, Stop, Tool, ToolResult, Transcript};
 use harness::crd::{Outcome, Phase};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -70,7 +70,7 @@ async fn a_model_that_says_nothing_is_asked_again_and_its_silence_is_not_sent_ba
 
 /// The tokens and the money in the ledger, and what the double generated.
 async fn booked(stage: &crate::repair::stage::Stage, double: &Double) -> ((u64, u64), (u64, u64)) {
-    let found: ConfigMap = stage.api().get(LEDGER_NAME).await.unwrap();
+    let found: ConfigMap = stage.api().get(BOOKS_NAME).await.unwrap();
     let ledger: Value = serde_json::from_str(&found.data.unwrap()["ledger.json"]).unwrap();
     let spent = &ledger["spent"];
     let (mut tokens, mut nanodollars) = (0, 0);

@@ -4,15 +4,15 @@ use super::{SLOW, nothing_more, planning, staged, status};
 use crate::double::Double;
 use crate::double::operator::Operator;
 use crate::repair::stage::Stage;
+use harness::agent::books::BOOKS_NAME;
 use harness::agent::budget::Amount;
-use harness::agent::spending::LEDGER_NAME;
 use harness::crd::{Outcome, Phase};
 use harness::operator::Halves;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 
 async fn ledger(stage: &Stage) -> Value {
-    let found: ConfigMap = stage.api().get(LEDGER_NAME).await.unwrap();
+    let found: ConfigMap = stage.api().get(BOOKS_NAME).await.unwrap();
     serde_json::from_str(&found.data.unwrap()["ledger.json"]).unwrap()
 }
 

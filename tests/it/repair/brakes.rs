@@ -19,6 +19,27 @@ async fn an_object_that_was_repaired_too_often_within_an_hour_needs_a_persons_wo
     let ticket = stage.wait_for_phase("latency-2", Phase::AwaitingApproval).await;
     let message = status(&ticket).message.clone().unwrap();
     assert!(message.contains("the breaker is open: ConfigMap rate-limiter-config was repaired 1 times"), "{message}");
+    assert_eq!(status(&ticket).reason.as_deref(), Some("BreakerOpen"));
+    let proposal = status(&ticket).proposal.as_ref().unwrap();
+    assert!(proposal.breaker_closes_at.is_some() && proposal.expires_at >= proposal.breaker_closes_at);
+    assert_eq!(stage.config().await, SLOW.replace("500", "600"));
+}
+
+#[tokio::test]
+async fn the_breaker_counts_repairs_whose_tickets_are_gone_and_whose_agent_is_another() {
+    let (stage, operator) = settled("count", &json!({ "maxRepairsPerHour": 1 })).await;
+    stage.write_config(SLOW).await;
+    let repaired = stage.wait_for_phase("latency-1", Phase::Resolved).await;
+    stage.ended().await;
+    stage.delete::<Ticket>("latency-1").await;
+    stage.gone::<Ticket>("latency-1").await;
+    operator.stop().await;
+    let _successor = stage.operate_both();
+    stage.learned().await;
+    stage.write_config(&SLOW.replace("500", "600")).await;
+    let ticket = stage.wait_for_phase("latency-1", Phase::AwaitingApproval).await;
+    assert_ne!(ticket.uid(), repaired.uid());
+    assert_eq!(status(&ticket).reason.as_deref(), Some("BreakerOpen"));
     assert_eq!(stage.config().await, SLOW.replace("500", "600"));
 }
 
