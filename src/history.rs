@@ -32,7 +32,11 @@ pub struct Revision {
     pub resource_version: String,
     /// Its `data`.
     pub data: BTreeMap<String, String>,
-    /// When it was first seen here; for the first revision of all this is when the watch began.
+    /// The resourceVersion that the object had when this data was first seen: the others since changed nothing in it.
+    pub data_version: String,
+    /// When the object was created, to the second.
+    pub created_at: Option<Timestamp>,
+    /// When this data was first seen here; for the first revision of all this is when the watch began.
     pub seen_at: Timestamp,
     /// It is the first that was seen: what was before, and since when this was so, is not known.
     pub first: bool,
@@ -58,11 +62,28 @@ impl Revision {
             uid: object.uid().unwrap_or_default(),
             resource_version: object.resource_version().unwrap_or_default(),
             data: object.data.clone().unwrap_or_default(),
+            data_version: object.resource_version().unwrap_or_default(),
+            created_at: object.creation_timestamp().map(|time| time.0),
             seen_at,
             first,
             writers: writers(object.managed_fields()),
             managed_by: gitops::tracked_by(object),
         }
+    }
+
+    /// Whether it is the same data of the same object: others write its annotations all the time.
+    pub fn is_same_data(&self, other: &Self) -> bool {
+        self.uid == other.uid && self.data_version == other.data_version
+    }
+
+    /// Takes over since when this data was seen; false: the state before had other data.
+    fn goes_on_from(&mut self, before: &Self) -> bool {
+        let goes_on = self.uid == before.uid && self.data == before.data;
+        if goes_on {
+            self.data_version.clone_from(&before.data_version);
+            (self.seen_at, self.first) = (before.seen_at, before.first);
+        }
+        goes_on
     }
 }
 
@@ -111,6 +132,18 @@ struct Followed {
     followers: usize,
     revisions: VecDeque<Arc<Revision>>,
     watch: AbortHandle,
+}
+
+impl Followed {
+    fn push(&mut self, mut revision: Revision) {
+        if self.revisions.back().is_some_and(|last| revision.goes_on_from(last)) {
+            self.revisions.pop_back();
+        }
+        if self.revisions.len() == KEPT_REVISIONS {
+            self.revisions.pop_front();
+        }
+        self.revisions.push_back(Arc::new(revision));
+    }
 }
 
 impl Drop for Followed {
@@ -189,10 +222,7 @@ impl ConfigHistory {
                     if entry.revisions.back().is_some_and(|last| last.resource_version == revision.resource_version) {
                         return;
                     }
-                    if entry.revisions.len() == KEPT_REVISIONS {
-                        entry.revisions.pop_front();
-                    }
-                    entry.revisions.push_back(Arc::new(revision));
+                    entry.push(revision);
                 }
                 Change::Deleted(_) => entry.revisions.clear(),
                 Change::Synced => return,

@@ -117,9 +117,10 @@ pub async fn inject(client: &Client, target: &ConfigKey, faults: &[Fault]) -> Re
         match api.patch(&target.name, &parameters, &patch).await {
             Ok(written) => {
                 let resource_version = written.resource_version().unwrap_or_default();
-                let mark = format!("{FIELD_MANAGER}.{resource_version}");
                 // Else a kubelet may bring the fault a minute later.
-                pods::refresh(client, FIELD_MANAGER, &namespace, &name, &mark).await;
+                let written =
+                    pods::Written { config_map: &name, resource_version: &resource_version, mark: FIELD_MANAGER };
+                pods::refresh(client, FIELD_MANAGER, &namespace, written).await;
                 return Ok(Written { at: Timestamp::now(), resource_version });
             }
             // 422 is how the API server says that a `test` of a JSON patch failed.

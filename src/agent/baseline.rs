@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// On ControllerRevisions that hold a good revision.
 pub const KNOWN_GOOD_LABEL: &str = "harness.dev/known-good";
+/// How the names of ControllerRevisions that hold a good revision begin. Earlier ones do not.
+pub const KNOWN_GOOD_PREFIX: &str = "harness-good-";
 /// Names the ConfigMap.
 pub const OBJECT_LABEL: &str = "harness.dev/object";
 /// When the revision was last found to be good.
@@ -33,9 +35,6 @@ const KEPT: usize = 5;
 
 /// Invariants of a group that are asked at once.
 const LOOKS_AT_ONCE: usize = 8;
-
-/// A mounted ConfigMap reaches a pod with the kubelet's next projection; measured: up to 83 s.
-pub const PROJECTION_LAG: SignedDuration = SignedDuration::from_secs(90);
 
 /// A good revision.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,10 +109,10 @@ impl Runs {
     }
 }
 
-/// When a revision is good: `None` while something in the group does not hold. Never before each invariant was asked
-/// at least once under it, however rarely that is.
-pub fn ripe(revision: &Revision, group: &[&Arc<Invariant>], runs: &Runs, good_after: Duration) -> Option<Timestamp> {
-    let (mut since, mut wait) = (revision.seen_at, good_after);
+/// When a revision is good that everybody runs since then: `None` while something in the group does not hold. Never
+/// before each invariant was asked at least once under it, however rarely that is.
+pub fn ripe(run_since: Timestamp, group: &[&Arc<Invariant>], runs: &Runs, good_after: Duration) -> Option<Timestamp> {
+    let (mut since, mut wait) = (run_since, good_after);
     for invariant in group {
         since = since.max(runs.holding_since(invariant)?);
         wait = wait.max(Duration::from(invariant.spec.interval) + Duration::from(invariant.spec.timeout));
@@ -192,11 +191,11 @@ fn controller_revision(config: &ObjectKey, revision: &Revision, number: i64, now
         resource_version: revision.resource_version.clone(),
         data: revision.data.clone(),
     };
-    let digest = document::digest(&json!(stored.data).to_string());
-    let prefix: String = config.name.chars().take(200).collect();
+    let digest = document::digest(&format!("{}\0{}", config.name, json!(stored.data)));
+    let shortened: String = config.name.chars().take(200).collect();
     ControllerRevision {
         metadata: ObjectMeta {
-            name: Some(format!("{prefix}-good-{}", &digest[..12])),
+            name: Some(format!("{KNOWN_GOOD_PREFIX}{shortened}-{}", &digest[..12])),
             labels: Some(BTreeMap::from([
                 (KNOWN_GOOD_LABEL.to_owned(), "true".to_owned()),
                 (OBJECT_LABEL.to_owned(), label_value(&config.name)),
@@ -257,52 +256,40 @@ mod tests {
         Arc::new(invariant)
     }
 
-    fn revision(seen_at: i64) -> Revision {
-        Revision {
-            uid: "u".into(),
-            resource_version: "1".into(),
-            data: BTreeMap::new(),
-            seen_at: second(seen_at),
-            first: false,
-            writers: BTreeMap::new(),
-            managed_by: None,
-        }
-    }
-
-    fn ripe_at(invariants: &[(Arc<Invariant>, i64)], revision: &Revision) -> Option<Timestamp> {
+    fn ripe_at(invariants: &[(Arc<Invariant>, i64)], run_since: i64) -> Option<Timestamp> {
         let mut runs = Runs::default();
         let mut all = HashMap::new();
         for (invariant, noted_at) in invariants {
             runs.note(&ObjectKey::of(&**invariant), invariant, second(*noted_at));
             all.insert(ObjectKey::of(&**invariant), Arc::clone(invariant));
         }
-        ripe(revision, &group(&ObjectKey::new("default", "config"), &all), &runs, GOOD_AFTER)
+        ripe(second(run_since), &group(&ObjectKey::new("default", "config"), &all), &runs, GOOD_AFTER)
     }
 
     #[test]
     fn a_revision_is_good_when_all_of_its_target_held_since_it_was_there() {
         let all = [(invariant("editor", Some(1)), 5), (invariant("sibling", Some(1)), 7)];
-        assert_eq!(ripe_at(&all, &revision(3)), Some(second(17)));
-        assert_eq!(ripe_at(&all, &revision(9)), Some(second(19)));
+        assert_eq!(ripe_at(&all, 3), Some(second(17)));
+        assert_eq!(ripe_at(&all, 9), Some(second(19)));
     }
 
     #[test]
     fn a_revision_is_not_good_before_each_invariant_was_asked_under_it() {
         let mut rare = (*invariant("editor", Some(1))).clone();
         rare.spec.interval = Duration::from_mins(10).into();
-        assert_eq!(ripe_at(&[(Arc::new(rare), 5)], &revision(3)), Some(second(5 + 601)));
+        assert_eq!(ripe_at(&[(Arc::new(rare), 5)], 3), Some(second(5 + 601)));
     }
 
     #[test]
     fn one_that_does_not_hold_or_is_unknown_keeps_it_from_being_good() {
         let all = [(invariant("editor", Some(1)), 5), (invariant("sibling", None), 7)];
-        assert_eq!(ripe_at(&all, &revision(3)), None);
+        assert_eq!(ripe_at(&all, 3), None);
     }
 
     #[test]
     fn without_an_invariant_nothing_is_good() {
-        assert_eq!(ripe_at(&[], &revision(3)), None);
-        assert_eq!(ripe_at(&[(invariant("sibling", Some(1)), 1)], &revision(3)), None);
+        assert_eq!(ripe_at(&[], 3), None);
+        assert_eq!(ripe_at(&[(invariant("sibling", Some(1)), 1)], 3), None);
     }
 
     #[test]

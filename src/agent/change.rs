@@ -1,7 +1,7 @@
 //! What a planner may propose to change.
 
 use super::policy::Edit;
-use super::target::kind_name;
+use super::target::{kind_name, template};
 use crate::crd::Workload;
 use crate::redact;
 use serde_json::{Value, json};
@@ -13,8 +13,13 @@ pub enum ProposedChange {
     EditConfig(Edit),
     /// A rolling restart of a workload.
     Restart(Workload),
-    /// The container images of the workload's previous revision.
-    Rollback(Workload),
+    /// What the containers of a workload were made of and ran before.
+    Rollback {
+        /// The workload.
+        workload: Workload,
+        /// The revision that is put back; `None`: the one before.
+        to: Option<template::Revision>,
+    },
     /// Another number of replicas.
     Scale {
         /// The workload.
@@ -30,7 +35,7 @@ impl ProposedChange {
         match self {
             Self::EditConfig(_) => "edit_config",
             Self::Restart(_) => "restart_workload",
-            Self::Rollback(_) => "rollback_workload",
+            Self::Rollback { .. } => "rollback_workload",
             Self::Scale { .. } => "scale_workload",
         }
     }
@@ -44,7 +49,7 @@ impl ProposedChange {
                 (redact::line(&name, 256), json!(redact::changes(&edit.before, &edit.after)))
             }
             Self::Restart(it) => (redact::line(&workload(it), 256), json!("restart")),
-            Self::Rollback(it) => (redact::line(&workload(it), 256), json!("rollback")),
+            Self::Rollback { workload: it, to: _ } => (redact::line(&workload(it), 256), json!("rollback")),
             Self::Scale { workload: it, replicas } => (redact::line(&workload(it), 256), json!(replicas)),
         }
     }

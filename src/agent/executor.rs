@@ -5,6 +5,7 @@
 
 mod plan;
 mod pre_image;
+pub mod revisions;
 mod state;
 mod write;
 
@@ -12,23 +13,18 @@ pub use plan::{NotPlanned, Planned, hash as proposal_hash};
 pub use pre_image::{PRE_IMAGE_LABEL, PRE_IMAGE_PREFIX, PreImage};
 pub use state::{Marks, ObjectActions, TargetState, by_object, is_as_planned, target_state};
 
-use super::baseline::PROJECTION_LAG;
 use super::target;
-use crate::crd::{ATTEMPT_ANNOTATION, Action, ActionRecord};
+use crate::crd::{Action, ActionRecord};
 use crate::gitops::GitOps;
-use crate::history::Revision;
-use crate::pods;
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use crate::pods::{self, PROJECTION_LAG, REFRESH_LAG};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::Client;
 use kube::api::{Api, DynamicObject};
-use kube::{Client, ResourceExt};
 
 /// The field manager of every write to a target.
 pub const FIELD_MANAGER: &str = "harness-agent";
-
-/// After a pod's annotation was written, its kubelet brings the change within this; measured: 0.1 to 0.3 s.
-const REFRESH_LAG: SignedDuration = SignedDuration::from_secs(1);
 
 /// Why a change was not written.
 #[derive(Debug, thiserror::Error)]
@@ -97,10 +93,11 @@ impl Executor {
         Some(Api::namespaced_with(self.client.clone(), namespace, &resource))
     }
 
-    /// Has the pods that mount a ConfigMap that was changed look at it at once.
-    pub async fn refresh(&self, namespace: &str, change: &ObjectActions<'_>, mark: &str) {
+    /// Has the pods that mount a ConfigMap look at it at once, which has this version since it was changed.
+    pub async fn refresh(&self, namespace: &str, change: &ObjectActions<'_>, mark: &str, resource_version: &str) {
         if change.actions.iter().any(|it| it.action == Action::EditConfig) {
-            pods::refresh(&self.client, FIELD_MANAGER, namespace, &change.object.name, mark).await;
+            let written = pods::Written { config_map: &change.object.name, resource_version, mark };
+            pods::refresh(&self.client, FIELD_MANAGER, namespace, written).await;
         }
     }
 
@@ -130,22 +127,6 @@ impl Executor {
         }
         let object = self.read(namespace, &action.object.kind, &action.object.name).await?;
         Ok(object.filter(target::is_rolled_out).map(|_| written_at))
-    }
-
-    /// By when a revision of a ConfigMap is what every pod that mounts it reads.
-    pub async fn in_pods_by(&self, namespace: &str, name: &str, revision: &Revision) -> Result<Timestamp, kube::Error> {
-        // The first revision that was seen is older than that: when it was written, its writers say.
-        let written_at = revision.writers.values().filter_map(|writer| writer.at).max().filter(|_| revision.first);
-        let written_at = written_at.unwrap_or(revision.seen_at);
-        let mark = self.read_config_map(namespace, name).await?;
-        let mark = mark.as_ref().and_then(|object| object.annotations().get(ATTEMPT_ANNOTATION)).cloned();
-        let is_late = |pod: &Pod| {
-            pods::use_of(pod, name) == pods::Use::Mounted
-                && !pods::is_refreshed(pod, mark.as_deref().unwrap_or_default(), written_at)
-        };
-        let late = pods::running(&self.client, namespace).await?.iter().any(is_late);
-        let lag = if late { PROJECTION_LAG } else { SignedDuration::ZERO };
-        Ok(written_at.checked_add(lag).unwrap_or(Timestamp::MAX))
     }
 }
 

@@ -275,7 +275,8 @@ impl Incident<'_> {
         let written_at = Timestamp::now();
         let summary = status.proposal.as_ref().map_or_else(|| "Writing the change".to_owned(), |it| it.why.clone());
         for change in &changes {
-            self.context.executor.refresh(&self.key.namespace, change, &marks.written).await;
+            let version = versions.get(change.object).map_or("", String::as_str);
+            self.context.executor.refresh(&self.key.namespace, change, &marks.written, version).await;
         }
         let entry = Entry {
             summary,
@@ -330,9 +331,11 @@ impl Incident<'_> {
         let marks = Marks::of(&observed.ticket, attempt.number);
         for change in by_object(&attempt.actions).iter().rev() {
             match self.context.executor.undo(&self.key.namespace, change, &marks).await {
-                Ok(()) => self.context.executor.refresh(&self.key.namespace, change, &marks.undone).await,
+                Ok(Some(version)) => {
+                    self.context.executor.refresh(&self.key.namespace, change, &marks.undone, &version).await;
+                }
                 // Somebody else wrote in between: the next look sees it.
-                Err(ExecutorError::PreconditionFailed { .. }) => {}
+                Ok(None) | Err(ExecutorError::PreconditionFailed { .. }) => {}
                 Err(error @ (ExecutorError::Unanswered(_) | ExecutorError::Busy { .. })) => return Err(error.into()),
                 Err(error @ (ExecutorError::TargetUnavailable { .. } | ExecutorError::ReadPreImage { .. })) => {
                     self.happened(observed, Event::UndoConflict, &error.to_string(), |_| ()).await?;

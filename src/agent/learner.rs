@@ -6,8 +6,10 @@ use super::baseline;
 use super::setbacks::Setbacks;
 use crate::crd::Invariant;
 use crate::history::{ConfigHistory, Revision};
+use crate::pods::{self, Version};
 use crate::watch::ObjectKey;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use kube::ResourceExt;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +37,7 @@ struct Candidate {
 pub(super) struct Learner {
     context: Arc<Context>,
     history: ConfigHistory,
-    /// The resourceVersion of each ConfigMap that was found to be good last.
+    /// The resourceVersion of the data of each ConfigMap that was found to be good last.
     learned: HashMap<ObjectKey, String>,
     /// What is being kept; gives the resourceVersion that was.
     keeping: JoinMap<ObjectKey, Option<String>>,
@@ -89,7 +91,7 @@ impl Learner {
         for candidate in candidates.into_iter().take(room) {
             let (context, history) = (Arc::clone(&self.context), self.history.clone());
             self.keeping.spawn(candidate.config.clone(), async move {
-                keep(&context, &history, &candidate).await.then(|| candidate.revision.resource_version.clone())
+                keep(&context, &history, &candidate).await.then(|| candidate.revision.data_version.clone())
             });
         }
         self.setbacks.take_due(Instant::now());
@@ -101,7 +103,7 @@ impl Learner {
         let (mut found, mut next) = (Vec::new(), None::<Timestamp>);
         for config in self.context.board.config_maps() {
             let Some(revision) = self.history.latest(&config) else { continue };
-            let rests = self.learned.get(&config) == Some(&revision.resource_version)
+            let rests = self.learned.get(&config) == Some(&revision.data_version)
                 || self.keeping.contains_key(&config)
                 || self.context.claims.is_claimed(&config)
                 || !self.setbacks.may_try(&config, Instant::now());
@@ -110,7 +112,7 @@ impl Learner {
             }
             let state = self.context.board.lock();
             let group = baseline::group(&config, &state.invariants);
-            match baseline::ripe(&revision, &group, &state.runs, self.context.settings.good_after) {
+            match baseline::ripe(revision.seen_at, &group, &state.runs, self.context.settings.good_after) {
                 Some(since) if since <= now => {
                     let group = group.into_iter().cloned().collect();
                     found.push(Candidate { config, revision, group, since });
@@ -124,28 +126,43 @@ impl Learner {
     }
 }
 
-/// Keeps a revision as good, if everything holds at this very moment and it is still in force then.
+/// Keeps a revision as good, if every pod is known to run it for long enough, everything holds at this very moment, and
+/// it is still there then.
 async fn keep(context: &Context, history: &ConfigHistory, candidate: &Candidate) -> bool {
     let Candidate { config, revision, group, since: _ } = candidate;
     let now = Timestamp::now();
-    let holds = baseline::holds_now(&context.prober, group).await;
-    if !holds || history.latest(config).as_ref() != Some(revision) {
+    if !is_run_long_enough(context, candidate, now).await || !baseline::holds_now(&context.prober, group).await {
         return false;
     }
-    // Else a fault would be learned that pods do not read yet.
-    let in_pods = context.executor.in_pods_by(&config.namespace, &config.name, revision).await;
-    let good_after = SignedDuration::try_from(context.settings.good_after).unwrap_or(SignedDuration::MAX);
-    match in_pods.map(|by| by.checked_add(good_after)) {
-        Ok(Ok(good_at)) if good_at <= now => {}
-        Ok(_) => return false,
-        Err(error) => {
-            tracing::warn!(%config, %error, "the pods cannot be listed; the revision is not kept yet");
-            return false;
-        }
+    if !history.latest(config).is_some_and(|latest| latest.is_same_data(revision)) {
+        return false;
     }
     let kept = baseline::keep(&context.client, config, revision, now).await;
     kept.inspect_err(|error| {
         tracing::warn!(%config, %error, "a good revision is not kept yet; it is tried again");
     })
     .is_ok()
+}
+
+/// Whether everything held for long enough since the last pod that takes the ConfigMap runs this revision of it.
+async fn is_run_long_enough(context: &Context, candidate: &Candidate, now: Timestamp) -> bool {
+    let Candidate { config, revision, group, since: _ } = candidate;
+    let pods = match pods::all(&context.client, &config.namespace).await {
+        Ok(pods) => pods,
+        Err(error) => {
+            tracing::warn!(%config, %error, "the pods cannot be listed; the revision is not kept yet");
+            return false;
+        }
+    };
+    let run_since = match pods::run_by_all_since(&pods, Version::of(&config.name, revision)) {
+        Ok(run_since) => run_since,
+        Err(pod) => {
+            let pod = pod.name_any();
+            tracing::debug!(%config, pod, "it is not known that this pod runs the revision, which is not kept yet");
+            return false;
+        }
+    };
+    let group: Vec<&Arc<Invariant>> = group.iter().collect();
+    let runs = &context.board.lock().runs;
+    baseline::ripe(run_since, &group, runs, context.settings.good_after).is_some_and(|at| at <= now)
 }

@@ -41,7 +41,7 @@ pub fn judge(allow: &[Allow], change: &ProposedChange) -> Result<(), Refusal> {
     match change {
         ProposedChange::EditConfig(edit) => judge_edit(allow, edit),
         ProposedChange::Restart(workload) => may_restart(allow, workload),
-        ProposedChange::Rollback(workload) => may_roll_back(allow, workload),
+        ProposedChange::Rollback { workload, to: _ } => may_roll_back(allow, workload),
         ProposedChange::Scale { workload, replicas } => may_scale(allow, workload, *replicas),
     }
 }
@@ -241,13 +241,14 @@ mod tests {
             Allow::Scale(ScaleBounds { kind: WorkloadKind::Deployment, name: "c".into(), min: 2, max: 4 }),
         ];
         let scale = |name: &str, replicas| ProposedChange::Scale { workload: named(name), replicas };
+        let rollback = |name: &str| ProposedChange::Rollback { workload: named(name), to: None };
         let set = Workload { kind: WorkloadKind::StatefulSet, name: "a".into() };
         let table = [
             (ProposedChange::Restart(named("a")), "Allowed"),
             (ProposedChange::Restart(named("b")), "RestartNotAllowed"),
             (ProposedChange::Restart(set), "RestartNotAllowed"),
-            (ProposedChange::Rollback(named("b")), "Allowed"),
-            (ProposedChange::Rollback(named("a")), "RollbackNotAllowed"),
+            (rollback("b"), "Allowed"),
+            (rollback("a"), "RollbackNotAllowed"),
             (scale("c", 2), "Allowed"),
             (scale("c", 4), "Allowed"),
             (scale("c", 0), "OutsideScaleBounds"),

@@ -1,17 +1,21 @@
 //! The objects that a repair may write, and the parts of them that an action changes, as texts. Pure.
 //!
-//! Every action replaces one text by another: the text of a key, the number of replicas, the images of the containers,
+//! Every action replaces one text by another: the text of a key, the number of replicas, what the containers are made of,
 //! the time of the last restart. So all are planned, compared, saved and undone alike.
+
+pub mod template;
 
 use crate::crd::{Action, WorkloadKind};
 use crate::document;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ApiResource, DynamicObject};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+use template::Revision;
 
-/// Where `kubectl rollout restart` notes the time.
-const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+/// Where `kubectl rollout restart` notes the time: the one annotation of a pod template that a repair writes. The
+/// admission policy of the agent holds the same line.
+pub const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 
 /// The name of a kind that a repair may write.
 pub fn kind_name(kind: WorkloadKind) -> &'static str {
@@ -36,7 +40,7 @@ pub fn part(action: Action) -> &'static str {
     match action {
         Action::EditConfig => "data",
         Action::Restart => "restartedAt",
-        Action::Rollback => "images",
+        Action::Rollback => "template",
         Action::Scale => "replicas",
     }
 }
@@ -49,18 +53,18 @@ pub fn text(object: &DynamicObject, action: Action, key: &str) -> Option<String>
             let path = format!("/spec/template/metadata/annotations/{}", document::escape(RESTARTED_AT));
             Some(object.data.pointer(&path).and_then(Value::as_str).unwrap_or_default().to_owned())
         }
-        Action::Rollback => {
-            images(object.data.pointer("/spec/template")?).map(|images| Value::Object(images).to_string())
-        }
+        Action::Rollback => Revision::of(object.data.pointer("/spec/template")?).map(|revision| revision.part),
         // A workload that says nothing has one.
         Action::Scale => Some(object.data.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1).to_string()),
     }
 }
 
-/// The images of a pod template, by container.
-pub fn images(template: &Value) -> Option<Map<String, Value>> {
-    let containers = template.pointer("/spec/containers")?.as_array()?;
-    containers.iter().map(|it| Some((it["name"].as_str()?.to_owned(), it["image"].clone()))).collect()
+/// The text of a part as people are shown it, before it is redacted.
+pub fn shown(action: Action, text: &str) -> String {
+    match action {
+        Action::Rollback => template::shown(text),
+        Action::EditConfig | Action::Restart | Action::Scale => text.to_owned(),
+    }
 }
 
 /// The operations of a JSON patch that give the part another text; `None`: that text is none for this part.
@@ -85,15 +89,7 @@ pub fn operations(object: &DynamicObject, action: Action, key: &str, after: &str
             operations.push(json!({ "op": "add", "path": path, "value": after }));
             Some(operations)
         }
-        Action::Rollback => {
-            let wanted: Map<String, Value> = serde_json::from_str(after).ok()?;
-            let containers = object.data.pointer("/spec/template/spec/containers")?.as_array()?;
-            let operations = containers.iter().enumerate().map(|(at, container)| {
-                let image = wanted.get(container["name"].as_str()?)?;
-                Some(replace(format!("/spec/template/spec/containers/{at}/image"), image.clone()))
-            });
-            operations.collect()
-        }
+        Action::Rollback => template::operations(object.data.pointer("/spec/template/spec")?, after),
     }
 }
 
@@ -109,41 +105,6 @@ pub fn is_rolled_out(object: &DynamicObject) -> bool {
         status("availableReplicas")
     };
     observed && status("updatedReplicas") == wanted && status("replicas") == wanted && ready == wanted
-}
-
-/// The images of the newest earlier revision of a workload, if that differs from the present template in nothing else.
-/// `templates` are the earlier ones, newest first.
-pub fn earlier_images(present: &Value, templates: &[Value]) -> Result<Map<String, Value>, &'static str> {
-    let now = images(present);
-    let earlier = templates.iter().find(|template| images(template) != now).ok_or("NoEarlierRevision")?;
-    let differs_in_more = without_images(present) != without_images(earlier);
-    let images = images(earlier).ok_or("NoEarlierRevision")?;
-    if differs_in_more { Err("RevisionDiffersInMore") } else { Ok(images) }
-}
-
-/// A template without its images, and without what controllers and restarts add to it.
-fn without_images(template: &Value) -> Value {
-    let mut template = template.clone();
-    if let Some(containers) = template.pointer_mut("/spec/containers").and_then(Value::as_array_mut) {
-        for container in containers {
-            container["image"] = Value::Null;
-        }
-    }
-    if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
-        labels.shift_remove("pod-template-hash");
-    }
-    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
-        let annotations = metadata.get_mut("annotations").and_then(Value::as_object_mut);
-        let nothing_left = annotations.is_none_or(|annotations| {
-            annotations.shift_remove(RESTARTED_AT);
-            annotations.is_empty()
-        });
-        if nothing_left {
-            metadata.shift_remove("annotations");
-        }
-        metadata.shift_remove("creationTimestamp");
-    }
-    template
 }
 
 #[cfg(test)]
@@ -171,26 +132,12 @@ mod tests {
     }
 
     #[test]
-    fn only_images_are_ever_rolled_back() {
-        let present = template("main:2", &json!({}));
-        let mut hashed = template("main:1", &json!({}));
-        hashed["metadata"]["labels"]["pod-template-hash"] = json!("abc");
-        let expected = json!({ "main": "main:1", "side": "side:1" });
-        // The newest that is another one, whatever there is before it.
-        let earlier = [present.clone(), hashed, template("main:0", &json!({}))];
-        assert_eq!(earlier_images(&present, &earlier).map(Value::Object), Ok(expected));
-        let more = [template("main:1", &json!({ "serviceAccountName": "admin" }))];
-        assert_eq!(earlier_images(&present, &more), Err("RevisionDiffersInMore"));
-        assert_eq!(earlier_images(&present, std::slice::from_ref(&present)), Err("NoEarlierRevision"));
-    }
-
-    #[test]
     fn what_is_written_is_read_again() {
         let before = deployment(&template("main:2", &json!({})));
         for (action, after) in [
             (Action::Scale, "4"),
             (Action::Restart, "2026-11-23T10:00:00Z"),
-            (Action::Rollback, r#"{"main":"main:1","side":"side:1"}"#),
+            (Action::Rollback, r#"{"containers":{"main":{"image":"main:1"},"side":{"image":"side:1"}}}"#),
         ] {
             let operations = operations(&before, action, part(action), after).unwrap();
             let patch: json_patch::Patch = serde_json::from_value(Value::Array(operations)).unwrap();
@@ -200,7 +147,8 @@ mod tests {
             assert_eq!(text(&object, action, part(action)).as_deref(), Some(after));
         }
         assert_eq!(operations(&before, Action::Scale, "replicas", "-1"), None);
-        assert_eq!(operations(&before, Action::Rollback, "images", r#"{"main":"x"}"#), None, "a container is missing");
+        let one = r#"{"containers":{"main":{"image":"x"}}}"#;
+        assert_eq!(operations(&before, Action::Rollback, "template", one), None, "a container is missing");
     }
 
     #[test]

@@ -91,8 +91,9 @@ pub enum Allow {
     EditConfig(ConfigMapKey),
     /// A rolling restart of a workload.
     Restart(Workload),
-    /// The container images of a workload's previous revision. Nothing else of a pod template is ever written: where
-    /// the revisions differ in more, a person must roll back.
+    /// A rollout of a workload's previous, or last good, revision: the image, command, args, env, envFrom and resources
+    /// of its containers. Nothing else of a pod template is ever written: where the revisions differ in more of the
+    /// pod's spec, a person must roll back.
     Rollback(Workload),
     /// A change of the replicas of a workload.
     Scale(ScaleBounds),

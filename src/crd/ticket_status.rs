@@ -247,7 +247,7 @@ pub enum Action {
     EditConfig,
     /// The pods of a workload are restarted one after the other. It cannot be undone.
     Restart,
-    /// The containers of a workload get the images of the revision before.
+    /// The containers of a workload get the image, command, args, env, envFrom and resources of an earlier revision.
     Rollback,
     /// A workload gets another number of replicas.
     Scale,
@@ -262,7 +262,7 @@ pub struct ActionRecord {
     pub action: Action,
     /// The object.
     pub object: ObjectReference,
-    /// The part of it: a key in the data of a ConfigMap; restartedAt, images or replicas of a workload.
+    /// The part of it: a key in the data of a ConfigMap; restartedAt, template or replicas of a workload.
     #[schemars(length(max = 253))]
     pub key: String,
     /// The object's resourceVersion that the change is based on.

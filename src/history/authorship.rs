@@ -85,6 +85,8 @@ mod tests {
                 Arc::new(Revision {
                     uid: "u".into(),
                     resource_version: at.to_string(),
+                    data_version: at.to_string(),
+                    created_at: None,
                     data: BTreeMap::from([("k".into(), (*text).into())]),
                     seen_at: second(at),
                     first: at == 1,

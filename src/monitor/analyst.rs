@@ -203,6 +203,8 @@ mod tests {
         Revision {
             uid: "uid".into(),
             resource_version: "7".into(),
+            data_version: "7".into(),
+            created_at: None,
             data: BTreeMap::from([("config.json".into(), text.into())]),
             seen_at: Timestamp::UNIX_EPOCH,
             first: false,

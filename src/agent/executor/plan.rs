@@ -2,19 +2,18 @@
 //!
 //! Touches the world by reading.
 
-use super::Executor;
+use super::{Executor, revisions};
 use crate::agent::change::ProposedChange;
 use crate::agent::policy::{self, Edit, Refusal};
-use crate::agent::target;
+use crate::agent::target::{self, template};
 use crate::crd::{Action, ActionRecord, Allow, ObjectReference, Workload};
 use crate::document;
 use crate::gitops::{GitOps, ManagedBy};
 use crate::pods;
 use crate::redact;
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
 use kube::ResourceExt;
-use kube::api::{Api, DynamicObject, ListParams};
+use kube::api::DynamicObject;
 use serde_json::Value;
 
 /// A change that is ready to be saved and written.
@@ -55,15 +54,11 @@ impl Executor {
                 let object = self.workload(namespace, workload).await?;
                 planned(&self.gitops, &object, Action::Scale, replicas.to_string()).map(|it| vec![it]).map_err(Ok)
             }
-            ProposedChange::Rollback(workload) => {
+            ProposedChange::Rollback { workload, to } => {
                 let object = self.workload(namespace, workload).await?;
-                let earlier = self.earlier_templates(namespace, &object).await.map_err(Err)?;
-                let present = object.data.pointer("/spec/template").cloned().unwrap_or_default();
-                let images =
-                    target::earlier_images(&present, &earlier).map_err(|code| Ok(no_revision(code, workload)))?;
-                planned(&self.gitops, &object, Action::Rollback, Value::Object(images).to_string())
-                    .map(|it| vec![it])
-                    .map_err(Ok)
+                let wanted = self.wanted(namespace, &object, to.as_ref()).await?;
+                let wanted = wanted.map_err(|code| Ok(no_revision(code, workload)))?;
+                planned(&self.gitops, &object, Action::Rollback, wanted.part).map(|it| vec![it]).map_err(Ok)
             }
         }
     }
@@ -125,41 +120,37 @@ impl Executor {
         })
     }
 
-    /// The pod templates of the earlier revisions of a workload, newest first.
-    async fn earlier_templates(&self, namespace: &str, object: &DynamicObject) -> Result<Vec<Value>, kube::Error> {
-        let is_owned = |references: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference]| {
-            references
-                .iter()
-                .any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref() && owner.controller == Some(true))
+    /// The revision that a rollback puts back, if it may; `to`: a certain one.
+    async fn wanted(
+        &self,
+        namespace: &str,
+        object: &DynamicObject,
+        to: Option<&template::Revision>,
+    ) -> Result<Result<template::Revision, &'static str>, NotPlanned> {
+        let Some(present) = object.data.pointer("/spec/template").and_then(template::Revision::of) else {
+            return Ok(Err("NoEarlierRevision"));
         };
-        let is_deployment = object.types.as_ref().is_some_and(|types| types.kind == "Deployment");
-        let mut found: Vec<(i64, Value)> = if is_deployment {
-            let sets =
-                Api::<ReplicaSet>::namespaced(self.client.clone(), namespace).list(&ListParams::default()).await?;
-            let owned = sets.items.iter().filter(|set| is_owned(set.owner_references()));
-            let template = |set: &ReplicaSet| {
-                let revision = set.annotations().get("deployment.kubernetes.io/revision")?.parse().ok()?;
-                let template = set.spec.as_ref()?.template.as_ref()?;
-                Some((revision, serde_json::to_value(template).ok()?))
-            };
-            owned.filter_map(template).collect()
-        } else {
-            let api = Api::<ControllerRevision>::namespaced(self.client.clone(), namespace);
-            let owned = api.list(&ListParams::default()).await?;
-            let owned = owned.items.into_iter().filter(|it| is_owned(it.owner_references()));
-            owned.filter_map(|it| Some((it.revision, it.data?.0.pointer("/spec/template")?.clone()))).collect()
-        };
-        found.sort_by_key(|(revision, _)| std::cmp::Reverse(*revision));
-        Ok(found.into_iter().map(|(_, template)| template).collect())
+        Ok(match to {
+            Some(wanted) if wanted.rest == present.rest => Ok(wanted.clone()),
+            Some(_) => Err("RevisionDiffersInMore"),
+            None => {
+                let earlier = revisions::of(&self.client, namespace, object).await.map_err(Err)?;
+                let templates: Vec<Value> = earlier.into_iter().map(|it| it.template).collect();
+                template::earlier(&present, &templates)
+            }
+        })
     }
 }
 
 fn no_revision(code: &'static str, workload: &Workload) -> Refusal {
     let what = format!("{} {}", target::kind_name(workload.kind), workload.name);
     let message = if code == "RevisionDiffersInMore" {
-        format!("the revision before of {what} differs in more than images: a person must roll it back")
+        format!(
+            "the revision before of {what} differs in more than {}: a person must roll it back",
+            template::CONTAINER_FIELDS.join(", ")
+        )
     } else {
-        format!("no earlier revision of {what} with other images is known")
+        format!("no earlier revision of {what} that ran something else is known")
     };
     Refusal { code, message }
 }
@@ -188,8 +179,8 @@ fn record(
         object: ObjectReference { kind, name: object.name_any(), uid: object.uid().unwrap_or_default() },
         key: key.to_owned(),
         resource_version: object.resource_version().unwrap_or_default(),
-        diff: redact::diff(&before, &after, 4096),
-        changes: redact::changes(&before, &after),
+        diff: redact::diff(&target::shown(action, &before), &target::shown(action, &after), 4096),
+        changes: redact::changes(&target::shown(action, &before), &target::shown(action, &after)),
         before_digest: document::digest(&before),
         after_digest: document::digest(&after),
         revision: None,

@@ -44,8 +44,14 @@ impl Executor {
         Err(ExecutorError::Busy { name: change.object.name.clone() })
     }
 
-    /// Puts back, in one write, what of an object is still as the attempt wrote it. A restart is only marked.
-    pub async fn undo(&self, namespace: &str, change: &ObjectActions<'_>, marks: &Marks) -> Result<(), ExecutorError> {
+    /// Puts back, in one write, what of an object is still as the attempt wrote it; gives the object's new
+    /// resourceVersion if there was any. A restart is only marked.
+    pub async fn undo(
+        &self,
+        namespace: &str,
+        change: &ObjectActions<'_>,
+        marks: &Marks,
+    ) -> Result<Option<String>, ExecutorError> {
         for _ in 0..TRIES {
             let object = self.target(namespace, change).await?;
             let mut parts: Vec<PartChange> = Vec::new();
@@ -55,8 +61,12 @@ impl Executor {
                     parts.push((action, (action.action != Action::Restart).then_some(before)));
                 }
             }
-            if parts.is_empty() || self.put(namespace, &object, change, &parts, &marks.undone).await?.is_some() {
-                return Ok(());
+            if parts.is_empty() {
+                return Ok(None);
+            }
+            let version = self.put(namespace, &object, change, &parts, &marks.undone).await?;
+            if version.is_some() {
+                return Ok(version);
             }
         }
         Err(ExecutorError::Busy { name: change.object.name.clone() })

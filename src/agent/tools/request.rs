@@ -43,7 +43,7 @@ pub enum ChangeRequest {
     EditConfig(EditConfig),
     /// A rolling restart.
     Restart(RestartWorkload),
-    /// The images of the revision before.
+    /// What the containers of the revision before were made of and ran.
     Rollback(RollbackWorkload),
     /// Another number of replicas.
     Scale(ScaleWorkload),
@@ -78,7 +78,9 @@ pub struct RestartWorkload {
     pub reason: String,
 }
 
-/// Sets the container images of a workload back to those of its previous revision.
+/// Sets the image, command, args, env, envFrom and resources of a workload's containers back to those of its previous
+/// revision that differs in them, as `kubectl rollout undo` does. Refused where that revision differs in anything else of
+/// the pod, such as volumes, ports, probes or privileges.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct RollbackWorkload {

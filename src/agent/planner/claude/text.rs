@@ -47,7 +47,7 @@ impl Texts {
                     Ok(())
                 }
                 ChangeRequest::Rollback(asked) => {
-                    made.push(ProposedChange::Rollback(asked.workload()));
+                    made.push(ProposedChange::Rollback { workload: asked.workload(), to: None });
                     Ok(())
                 }
                 ChangeRequest::Scale(asked) => {

@@ -21,6 +21,8 @@ fn revision(text: &str, seen_at: i64, first: bool) -> Revision {
     Revision {
         uid: "u".into(),
         resource_version: seen_at.to_string(),
+        data_version: seen_at.to_string(),
+        created_at: None,
         data: BTreeMap::from([("k".into(), text.into())]),
         seen_at: at_second(seen_at),
         first,
