@@ -101,8 +101,8 @@ impl GitOps {
     }
 }
 
-/// Whether a manager owns the part, or something in it.
-fn owns(entry: &ManagedFieldsEntry, action: Action, key: &str) -> bool {
+/// Whether a manager owns the part that an action changes, or something in it.
+pub fn owns(entry: &ManagedFieldsEntry, action: Action, key: &str) -> bool {
     let Some(fields) = entry.fields_v1.as_ref().map(|fields| &fields.0) else { return false };
     let at = |path: &[&str]| path.iter().try_fold(fields, |fields: &Value, name| fields.get(format!("f:{name}")));
     match action {

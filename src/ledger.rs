@@ -4,6 +4,7 @@
 //! why this is an update and not a server-side apply: the two share fields, in turns.
 
 use crate::crd::{Phase, Ticket, TicketStatus};
+use crate::lifecycle::explanation::{self, Known};
 use crate::lifecycle::{self, Transition};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
@@ -16,21 +17,43 @@ use std::sync::LazyLock;
 /// The API server refuses a longer note. Bytes.
 const MAX_NOTE: usize = 1024;
 
-/// Records a transition and whatever `edit` does to the status, in one write. A new phase is announced as an event.
+/// What is told of a transition.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Told<'a> {
+    /// What happened, in a sentence without its full stop. An outcome makes more of it.
+    pub happened: &'a str,
+    /// What others wrote to the objects of the last attempt.
+    pub others: &'a [String],
+    /// What to do next, where somebody knows better than the outcome alone.
+    pub next: Option<&'a str>,
+}
+
+/// Records a transition and whatever `edit` does to the status, in one write. A new phase is announced as an event, and an
+/// outcome is explained.
 pub async fn record(
     client: &Client,
     field_manager: &str,
     ticket: &Ticket,
     transition: Transition,
-    message: &str,
+    told: Told<'_>,
     edit: impl FnOnce(&mut TicketStatus),
 ) -> Result<Ticket, kube::Error> {
     let api: Api<Ticket> = Api::namespaced(client.clone(), &ticket.namespace().unwrap_or_default());
     let mut updated = ticket.clone();
     let status = updated.status.get_or_insert_default();
     edit(status);
+    let message = match transition.outcome {
+        Some(outcome) => {
+            if status.diagnosis.is_none() {
+                status.diagnosis = explanation::diagnosis(ticket, told.happened);
+            }
+            let Told { happened, others, next } = told;
+            explanation::explain(outcome, &Known { ticket, status, happened, others, next })
+        }
+        None => told.happened.to_owned(),
+    };
     let generation = ticket.metadata.generation.unwrap_or_default();
-    lifecycle::project(status, generation, transition, message, Timestamp::now());
+    lifecycle::project(status, generation, transition, &message, Timestamp::now());
     let parameters = PostParams { field_manager: Some(field_manager.to_owned()), ..PostParams::default() };
     let recorded = api.replace_status(&ticket.name_any(), &parameters, &updated).await?;
     if ticket.status.as_ref().map(|status| status.phase) != Some(transition.phase) {

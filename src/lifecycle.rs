@@ -7,6 +7,7 @@
 //! The matches have no wildcard: a new phase or event does not compile until each pair is decided.
 
 mod event;
+pub mod explanation;
 mod projection;
 #[cfg(test)]
 mod tests;
@@ -83,13 +84,13 @@ fn resolved(outcome: Outcome) -> Transition {
     Transition::to(Phase::Resolved, reason, Effect::None).because(outcome)
 }
 
-fn resolved_before_any_change(others_wrote: bool) -> Transition {
+fn resolved_without_a_change_of_ours(others_wrote: bool) -> Transition {
     resolved(if others_wrote { Outcome::FixedByPerson } else { Outcome::SelfHealed })
 }
 
 fn in_open(event: Event) -> Transition {
     match event {
-        Event::Holds { others_wrote, invariant_edited: _ } => resolved_before_any_change(others_wrote),
+        Event::Holds { others_wrote, invariant_edited: _ } => resolved_without_a_change_of_ours(others_wrote),
         Event::HeldUp(Holdup::WaitingForTarget) => Transition::to(Phase::Open, "WaitingForTarget", Effect::None),
         Event::HeldUp(Holdup::CoolingDown) => Transition::to(Phase::Open, "CoolingDown", Effect::None),
         Event::HeldUp(Holdup::DependencyBroken) => Transition::to(Phase::Open, "DependencyBroken", Effect::None),
@@ -133,7 +134,7 @@ fn in_open(event: Event) -> Transition {
 
 fn in_diagnosing(event: Event) -> Transition {
     match event {
-        Event::Holds { others_wrote, invariant_edited: _ } => resolved_before_any_change(others_wrote),
+        Event::Holds { others_wrote, invariant_edited: _ } => resolved_without_a_change_of_ours(others_wrote),
         Event::PolicyRefused { refusals } if refusals < PATIENCE => Transition::stay(Phase::Diagnosing),
         Event::PolicyRefused { .. } => Transition::to(Phase::Diagnosing, "PolicyRefused", Effect::StartPlanner),
         Event::PlannerDone { another: true, outcome: _ } => {
@@ -185,7 +186,7 @@ fn in_diagnosing(event: Event) -> Transition {
 
 fn in_awaiting_approval(event: Event) -> Transition {
     match event {
-        Event::Holds { others_wrote, invariant_edited: _ } => resolved_before_any_change(others_wrote),
+        Event::Holds { others_wrote, invariant_edited: _ } => resolved_without_a_change_of_ours(others_wrote),
         Event::Approved => Transition::to(Phase::Repairing, "Approved", Effect::None),
         Event::Rejected => escalated(Outcome::Rejected),
         Event::ApprovalExpired => escalated(Outcome::ApprovalExpired),
@@ -361,7 +362,7 @@ fn in_rolling_back(event: Event) -> Transition {
 
 fn in_escalated(event: Event) -> Transition {
     match event {
-        Event::Holds { .. } => resolved(Outcome::FixedByPerson),
+        Event::Holds { others_wrote, invariant_edited: _ } => resolved_without_a_change_of_ours(others_wrote),
         Event::RetryRequested => Transition::to(Phase::Open, "RetryRequested", Effect::None),
         Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
         Event::TicketDeleted => cancelled(Outcome::TicketDeleted),

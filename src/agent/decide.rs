@@ -46,6 +46,8 @@ pub struct Facts {
     pub in_force_from: Option<Timestamp>,
     /// Guards of the last attempt that are broken now.
     pub regressed_guards: Vec<String>,
+    /// What others wrote to the objects of the last attempt since it was planned: who, what and when.
+    pub other_writes: Vec<String>,
     /// The invariant cannot be asked.
     pub blind: bool,
     /// The object of the proposal is not what it was.
@@ -136,16 +138,14 @@ fn in_open(observed: &Observed, status: &TicketStatus, invariant: &Invariant, no
     if observed.ticket.labels().contains_key(UMBRELLA_LABEL) {
         let why =
             facts.outage.map_or_else(|| "much of this namespace was broken at once".to_owned(), |it| it.to_string());
-        let message =
-            format!("{why}: the cause lies elsewhere, and nothing is repaired one by one; look for what they share");
+        let message = format!("{why}: the cause lies elsewhere, and nothing is repaired one by one");
         return Step::Happened(Event::StandsForOutage, message);
     }
     if let Some(outage) = facts.outage {
         return hold(status, Event::HeldUp(Holdup::Outage), outage.to_string(), look_again(now));
     }
     if !question::was_held(invariant) {
-        let message = "the invariant never held in its present form, so that there is no good state to return to; \
-                       check its query and condition, or fix the service";
+        let message = "the invariant never held in its present form, so that there is no good state to return to";
         return Step::Happened(Event::NeverHeld, message.to_owned());
     }
     if !facts.broken_dependencies.is_empty() {

@@ -1,22 +1,24 @@
 //! What a person who takes a ticket over needs to know: what was seen, tried and undone, and what to try next. Pure.
 
 use super::prompt::describe_attempt;
-use crate::crd::{Step, Ticket, TicketStatus};
+use crate::crd::{Outcome, Step, TicketStatus};
+use crate::lifecycle::explanation::{self, Known};
 use crate::redact;
 
 /// The steps that are told.
 const STEPS: usize = 12;
 
 /// The handover of a ticket that is being escalated.
-pub fn text(ticket: &Ticket, status: &TicketStatus, message: &str, next_step: Option<&str>) -> String {
+pub fn text(outcome: Outcome, known: &Known) -> String {
+    let (ticket, status) = (known.ticket, known.status);
     let spec = &ticket.spec;
     let mut lines = vec![
         format!("Broken: {} {} ({})", spec.query, spec.condition, spec.opening.observed),
-        format!("Why a person is needed: {message}"),
+        format!("Why a person is needed: {}", known.happened),
     ];
     if let Some(diagnosis) = &status.diagnosis {
         lines.push(format!("Believed cause ({:?} confidence): {}", diagnosis.confidence, diagnosis.root_cause));
-        if diagnosis.summary != message {
+        if diagnosis.summary != known.happened {
             lines.push(format!("Found: {}", diagnosis.summary));
         }
     }
@@ -31,18 +33,16 @@ pub fn text(ticket: &Ticket, status: &TicketStatus, message: &str, next_step: Op
         lines.push("Tried:".to_owned());
         lines.extend(status.attempts.iter().map(|attempt| format!("  {}", describe_attempt(attempt))));
     }
-    let next = match (next_step, &status.proposal) {
-        (Some(next), _) => next.to_owned(),
+    let next = match (&known.next, &status.proposal) {
+        (Some(next), _) => (*next).to_owned(),
         (None, Some(proposal)) if !was_tried(status, &proposal.hash) => {
             format!("the proposed change: {}", proposal.why)
         }
-        (None, _) => {
-            format!(
-                "repair the service by hand, or `kubectl annotate` the ticket for another round; the ticket resolves \
-                     by itself once {} holds",
-                spec.invariant_ref.name
-            )
-        }
+        (None, _) => format!(
+            "{}; the ticket resolves by itself once {} holds",
+            explanation::next_step(outcome, known),
+            spec.invariant_ref.name
+        ),
     };
     lines.push(format!("Next: {next}"));
     redact::block(&lines.join("\n"), 4096)

@@ -15,7 +15,8 @@ use super::target::kind_name;
 use super::{Context, breaker, handover};
 use crate::crd::{Allow, Attempt, Invariant, Phase, PlannerName, RETRY_ANNOTATION, Ticket, TicketStatus};
 use crate::journal::{self, Entry};
-use crate::ledger;
+use crate::ledger::{self, Told};
+use crate::lifecycle::explanation::Known;
 use crate::lifecycle::{self, Effect, Event, Holdup};
 use crate::watch::ObjectKey;
 use conversation::Talk;
@@ -198,16 +199,19 @@ impl Incident<'_> {
         let retry = observed.ticket.annotations().get(RETRY_ANNOTATION).cloned();
         let states = &observed.facts.targets;
         let now = Timestamp::now();
-        let next_step = self.margin.next_step.as_deref();
+        let next = self.margin.next_step.take();
+        let told = Told { happened: message, others: &observed.facts.other_writes, next: next.as_deref() };
         let (mut words, mut early) = (self.margin.take(), Pending::default());
         let recorded =
-            ledger::record(&self.context.client, FIELD_MANAGER, &observed.ticket, transition, message, |status| {
+            ledger::record(&self.context.client, FIELD_MANAGER, &observed.ticket, transition, told, |status| {
                 edit(status);
                 early = words.write(status);
                 bookkeeping::settle(status, event, states, message, now);
                 bookkeeping::count(status, event, transition, retry, now);
-                if transition.phase == Phase::Escalated && phase != Phase::Escalated {
-                    status.handover = Some(handover::text(&observed.ticket, status, message, next_step));
+                if let Some(outcome) = transition.outcome.filter(|_| transition.phase == Phase::Escalated) {
+                    let Told { happened, others, next } = told;
+                    let known = Known { ticket: &observed.ticket, status, happened, others, next };
+                    status.handover = Some(handover::text(outcome, &known));
                 }
             })
             .await;
@@ -215,6 +219,7 @@ impl Incident<'_> {
         let ticket = match recorded {
             Ok(ticket) => ticket,
             Err(error) => {
+                self.margin.next_step = next;
                 self.margin.put_back(words);
                 return Err(error.into());
             }

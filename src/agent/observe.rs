@@ -8,12 +8,14 @@ use super::Context;
 use super::baseline::holds_now;
 use super::board;
 use super::decide::{Facts, Observed, cooldown_until};
-use super::executor::{Marks, TargetState, by_object, is_as_planned, target_state};
+use super::executor::{FIELD_MANAGER, Marks, TargetState, by_object, is_as_planned, target_state};
 use super::incident::objects;
 use crate::crd::{
     ActionRecord, Attempt, Invariant, ObjectReference, Phase, SUSPEND_ANNOTATION, Ticket, TicketStatus, VerdictName,
 };
+use crate::gitops;
 use crate::lifecycle;
+use crate::redact;
 use crate::watch::ObjectKey;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
@@ -48,7 +50,10 @@ pub async fn observe(
         _ if lifecycle::ended(status.phase) => Facts::default(),
         Some(invariant) => facts(context, &ticket, &status, invariant, suspended).await?,
         // What is left to know is whether an unsettled attempt was written.
-        None => Facts { targets: targets(context, &ticket, &status).await?, ..Facts::default() },
+        None => {
+            let (targets, other_writes) = targets(context, &ticket, &status).await?;
+            Facts { targets, other_writes, ..Facts::default() }
+        }
     };
     Ok(Some(Observed { ticket: Arc::new(ticket), invariant, facts }))
 }
@@ -69,13 +74,15 @@ async fn facts(
     namespace_suspended: bool,
 ) -> Result<Facts, kube::Error> {
     let namespace = ticket.namespace().unwrap_or_default();
+    let (targets, other_writes) = targets(context, ticket, status).await?;
     Ok(Facts {
         suspended: context.settings.suspended || namespace_suspended || says_so(invariant.annotations()),
         outage: context.board.outage(&namespace),
         broken_dependencies: context.board.broken_dependencies(invariant),
         answers_well: answers_well(context, ticket, status, invariant).await,
         cooldown_until: cooldown_until(context.board.earlier_attempts(ticket).iter(), invariant),
-        targets: targets(context, ticket, status).await?,
+        targets,
+        other_writes,
         in_force_from: in_force_from(context, ticket, status).await?,
         regressed_guards: regressed_guards(context, &namespace, status),
         blind: is_blind(invariant),
@@ -117,13 +124,31 @@ fn unsettled(status: &TicketStatus) -> Option<&Attempt> {
     status.attempts.last().filter(|_| lifecycle::unsettled(status.phase))
 }
 
-async fn targets(context: &Context, ticket: &Ticket, status: &TicketStatus) -> Result<Vec<TargetState>, kube::Error> {
+/// What became of the parts that the last attempt changes, and what others wrote to them.
+async fn targets(
+    context: &Context,
+    ticket: &Ticket,
+    status: &TicketStatus,
+) -> Result<(Vec<TargetState>, Vec<String>), kube::Error> {
     let namespace = ticket.namespace().unwrap_or_default();
-    let Some(attempt) = unsettled(status) else { return Ok(Vec::new()) };
+    let Some(attempt) = unsettled(status) else { return Ok((Vec::new(), Vec::new())) };
     let marks = Marks::of(ticket, attempt.number);
     let objects = objects_of(context, &namespace, &attempt.actions).await?;
-    let became = |it: &ActionRecord| target_state(objects.get(&it.object), it, &marks);
-    Ok(attempt.actions.iter().map(became).collect())
+    let state = |it: &ActionRecord| target_state(objects.get(&it.object), it, &marks);
+    let became: Vec<TargetState> = attempt.actions.iter().map(state).collect();
+    let foreign = attempt.actions.iter().zip(&became).filter(|(_, state)| **state == TargetState::Foreign);
+    let other_writes = foreign.filter_map(|(it, _)| other_write(objects.get(&it.object)?, it)).collect();
+    Ok((became, other_writes))
+}
+
+/// Who besides the harness owns the part that an action changes, by the API server's account.
+fn other_write(object: &DynamicObject, action: &ActionRecord) -> Option<String> {
+    let others = object.managed_fields().iter().filter(|it| it.manager.as_deref() != Some(FIELD_MANAGER));
+    let owners = others.filter(|it| gitops::owns(it, action.action, &action.key));
+    let last = owners.max_by_key(|it| it.time.as_ref().map(|time| time.0))?;
+    let by = redact::line(last.manager.as_deref()?, 128);
+    let at = last.time.as_ref().map(|time| format!(" at {:.0}", time.0)).unwrap_or_default();
+    Some(format!("{by} wrote {} of {} {}{at}", action.key, action.object.kind, action.object.name))
 }
 
 /// The objects of these actions that exist, each read once.

@@ -44,6 +44,7 @@ pub fn opening(briefing: &Briefing) -> String {
         Some(allowed(&briefing.invariant)),
         configuration(briefing),
         events(briefing),
+        findings(briefing),
         siblings(&briefing.siblings),
         attempts(briefing),
         journal(briefing),
@@ -129,6 +130,11 @@ fn events(briefing: &Briefing) -> Option<String> {
     };
     let lines: Vec<String> = events.iter().take(SHOWN).map(describe).collect();
     (!lines.is_empty()).then(|| format!("# Recent events, newest first\n{}", data(&lines.join("\n"))))
+}
+
+fn findings(briefing: &Briefing) -> Option<String> {
+    let findings = briefing.ticket.spec.evidence.as_ref().map(|it| it.findings.as_slice()).unwrap_or_default();
+    (!findings.is_empty()).then(|| format!("# What is wrong with the target\n{}", data(&findings.join("\n"))))
 }
 
 fn siblings(siblings: &[Sibling]) -> Option<String> {

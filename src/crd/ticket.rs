@@ -116,6 +116,10 @@ pub struct Evidence {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub events: Vec<RecentEvent>,
+    /// What the target's Service, endpoints, workload and pods say about the breach, a sentence each; at most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 256)))]
+    pub findings: Vec<String>,
 }
 
 /// A key of a ConfigMap when the ticket was opened.

@@ -130,9 +130,9 @@ pub enum Phase {
 pub enum Outcome {
     /// Resolved: the change of an attempt was verified.
     Repaired,
-    /// Resolved: it held again before anything was changed.
+    /// Resolved: it held again, and nobody is known to have changed the target.
     SelfHealed,
-    /// Resolved: it held again after others changed the target or after a person was asked.
+    /// Resolved: it held again after others changed the target.
     FixedByPerson,
     /// Resolved: it held again under a spec that was edited in mid-incident.
     InvariantChanged,

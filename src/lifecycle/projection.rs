@@ -32,21 +32,65 @@ pub fn project(status: &mut TicketStatus, generation: i64, transition: Transitio
 }
 
 fn conditions(status: &TicketStatus, generation: i64, now: Timestamp) -> [Condition; 3] {
-    let reason = status.reason.clone().unwrap_or_else(|| format!("{:?}", status.phase));
-    let message = status.message.clone().unwrap_or_default();
-    let condition = |type_: &str, holds: bool| Condition {
+    let condition = |type_: &str, holds: bool, reason: String, message: String| Condition {
         type_: type_.to_owned(),
         status: if holds { "True" } else { "False" }.to_owned(),
-        reason: reason.clone(),
-        message: message.clone(),
+        reason,
+        message,
         last_transition_time: Time(now),
         observed_generation: Some(generation),
     };
-    [
-        condition(type_::RESOLVED, status.phase == Phase::Resolved),
-        condition(type_::ESCALATED, status.phase == Phase::Escalated),
-        condition(type_::UNVERIFIED_CHANGE, has_unverified_change(status)),
-    ]
+    // The ticket's own reason and message belong to the condition that is about its phase; the others speak of what they
+    // are about.
+    let reason = || status.reason.clone().unwrap_or_else(|| format!("{:?}", status.phase));
+    let message = || status.message.clone().unwrap_or_default();
+    let phase = format!("{:?}", status.phase);
+    let resolved = match status.phase {
+        Phase::Resolved => condition(type_::RESOLVED, true, reason(), message()),
+        Phase::Cancelled => condition(type_::RESOLVED, false, reason(), message()),
+        Phase::Open
+        | Phase::Diagnosing
+        | Phase::AwaitingApproval
+        | Phase::Repairing
+        | Phase::Verifying
+        | Phase::RollingBack
+        | Phase::Escalated => {
+            let message = "the invariant does not hold again yet, as far as the monitor saw".to_owned();
+            condition(type_::RESOLVED, false, phase.clone(), message)
+        }
+    };
+    let escalated = if status.phase == Phase::Escalated {
+        condition(type_::ESCALATED, true, reason(), message())
+    } else {
+        let message = if status.phase == Phase::AwaitingApproval {
+            "a person is needed only to say yes or no to the proposal"
+        } else {
+            "no person is needed"
+        };
+        condition(type_::ESCALATED, false, phase, message.to_owned())
+    };
+    let unverified = has_unverified_change(status);
+    let (reason, message) = last_attempt(status);
+    [resolved, escalated, condition(type_::UNVERIFIED_CHANGE, unverified, reason.to_owned(), message)]
+}
+
+/// What there is to say of the last attempt.
+fn last_attempt(status: &TicketStatus) -> (&'static str, String) {
+    use crate::crd::AttemptResult::{LeftInPlace, NotWritten, Undone, Unsettled, Verified};
+    let Some(attempt) = status.attempts.last() else { return ("NoAttempt", "nothing was changed".to_owned()) };
+    let mut objects: Vec<String> =
+        attempt.actions.iter().map(|it| format!("{} {}", it.object.kind, it.object.name)).collect();
+    objects.dedup();
+    let (number, objects) = (attempt.number, objects.join(", "));
+    match attempt.result {
+        Unsettled => ("AttemptUnsettled", format!("attempt {number} on {objects} is neither verified nor undone yet")),
+        LeftInPlace => {
+            ("AttemptLeftInPlace", format!("attempt {number} on {objects} did not verify and was not undone"))
+        }
+        Verified => ("AttemptVerified", format!("attempt {number} on {objects} was verified")),
+        Undone => ("AttemptUndone", format!("attempt {number} on {objects} was undone")),
+        NotWritten => ("AttemptNotWritten", format!("attempt {number} on {objects} was not written")),
+    }
 }
 
 /// A change of the last attempt is in the target, and neither verified nor undone.

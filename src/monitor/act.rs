@@ -2,15 +2,17 @@
 
 use super::analyst::{self, Analyst};
 use super::decide::generation;
+use super::others;
 use super::record::Record;
 use crate::crd::{
     AttemptResult, Invariant, InvariantReference, InvariantStatus, Opening, Phase, Ticket, TicketSpec, TicketStatus,
     UNSETTLED_FINALIZER,
 };
 use crate::journal::{self, Entry};
+use crate::ledger::{self, Told};
 use crate::lifecycle::{self, Effect, Event, Transition};
 use crate::outage::{Outage, UMBRELLA_LABEL};
-use crate::{document, ledger, question, redact};
+use crate::{question, redact};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
@@ -24,9 +26,6 @@ use std::collections::BTreeMap;
 
 /// The monitor's field manager.
 pub const FIELD_MANAGER: &str = "harness-monitor";
-
-/// The field manager of the agent's writes to targets: whatever another manager wrote, others wrote.
-const AGENT_FIELD_MANAGER: &str = "harness-agent";
 
 /// A write that was not done. All are tried again when the next sample or change comes.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +146,8 @@ pub async fn open_ticket(
     };
     let transition =
         Transition { phase: Phase::Open, reason: Some("ThresholdCrossed"), outcome: None, effect: Effect::None };
-    match write_transition(client, &created, transition, &created.spec.title.clone(), |_| ()).await {
+    let told = Told { happened: &created.spec.title, ..Told::default() };
+    match write_transition(client, &created, transition, told, |_| ()).await {
         Ok(ticket) => Ok(ticket),
         // The agent was faster, or will be: an absent status is Open. A ticket that is gone already is an error.
         Err(ActError::ChangeTicket { source: kube::Error::Api(status), .. }) if status.is_conflict() => Ok(created),
@@ -193,13 +193,15 @@ pub async fn resolve_ticket(client: &Client, ticket: &Ticket, invariant: &Invari
     let status = ticket.status.clone().unwrap_or_default();
     let made_for = status.proposal.as_ref().map(|proposal| proposal.invariant_generation);
     let asks_otherwise = || question::digest_of_ticket(ticket) != question::digest(&invariant.spec);
+    let others = others::wrote_since(client, ticket).await;
     let event = Event::Holds {
-        others_wrote: others_wrote(client, ticket).await,
+        others_wrote: !others.is_empty(),
         invariant_edited: made_for.is_some_and(|made_for| made_for != generation(invariant)) && asks_otherwise(),
     };
     let transition = lifecycle::next(status.phase, event);
     let message = format!("{} {} holds again", invariant.spec.query, invariant.spec.condition);
-    write_transition(client, ticket, transition, &message, |status| {
+    let told = Told { happened: &message, others: &others, next: None };
+    write_transition(client, ticket, transition, told, |status| {
         if let Some(attempt) = status.attempts.last_mut().filter(|it| it.result == AttemptResult::Unsettled) {
             let now = Timestamp::now();
             let took = attempt.in_force_at.as_ref().map(|at| now.duration_since(at.0));
@@ -220,23 +222,6 @@ fn verification(invariant: &Invariant, took: jiff::SignedDuration) -> Entry {
         outcome: format!("it holds: {} {}", invariant.spec.query, invariant.spec.condition),
         took: took.unsigned_abs(),
     }
-}
-
-/// Whether somebody other than the agent wrote to the ticket's configuration since it was opened.
-async fn others_wrote(client: &Client, ticket: &Ticket) -> bool {
-    let namespace = ticket.namespace().unwrap_or_default();
-    for evidence in ticket.spec.evidence.iter().flat_map(|evidence| &evidence.config) {
-        let now = analyst::read_config(client, &namespace, &evidence.target.name).await;
-        let text = now.as_ref().and_then(|revision| revision.data.get(&evidence.target.key));
-        let by_agent = now
-            .as_ref()
-            .and_then(|revision| revision.writers.get(&evidence.target.key))
-            .is_some_and(|writer| writer.manager == AGENT_FIELD_MANAGER);
-        if text.map(|text| document::digest(text)) != evidence.digest && !by_agent {
-            return true;
-        }
-    }
-    false
 }
 
 /// Lets go of a ticket that has no unsettled attempt; gives it as it is then.
@@ -268,10 +253,10 @@ async fn write_transition(
     client: &Client,
     ticket: &Ticket,
     transition: Transition,
-    message: &str,
+    told: Told<'_>,
     edit: impl FnOnce(&mut TicketStatus),
 ) -> Result<Ticket, ActError> {
-    ledger::record(client, FIELD_MANAGER, ticket, transition, message, edit)
+    ledger::record(client, FIELD_MANAGER, ticket, transition, told, edit)
         .await
         .map_err(|source| ActError::ChangeTicket { name: ticket.name_any(), source })
 }

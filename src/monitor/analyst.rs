@@ -1,8 +1,10 @@
 //! Gathers what a ticket says about a breach: one line for people, and the evidence.
 //!
-//! Touches the world by reading: the ConfigMaps that the invariant's `allow` list names, and recent events.
+//! Touches the world by reading: the ConfigMaps that the invariant's `allow` list names, recent events, and what is behind
+//! the invariant.
 
 use super::record::Record;
+use super::target;
 use crate::crd::{Allow, ConfigEvidence, ConfigMapKey, Evidence, Invariant, PathChange, PathValue, RecentEvent};
 use crate::document;
 use crate::history::{ConfigHistory, Revision};
@@ -77,11 +79,14 @@ impl Analyst {
         let mut about: Vec<String> = config.iter().map(|evidence| evidence.target.name.clone()).collect();
         about.extend(invariant.spec.target_ref.as_ref().map(|target| target.name.clone()));
         about.push(invariant.name_any());
+        let (events, findings) =
+            tokio::join!(self.events(&namespace, &about), target::findings(&self.client, invariant));
         Evidence {
             samples: record.recent_samples(),
             body: record.last.as_ref().and_then(|last| last.findings.as_ref()?.body.clone()),
             config,
-            events: self.events(&namespace, &about).await,
+            events,
+            findings,
         }
     }
 

@@ -180,5 +180,8 @@ async fn a_person_who_puts_the_configuration_right_is_named_as_the_outcome() {
     stage.wait_for_phase("healthy-1", Phase::Open).await;
     stage.break_config(&json!({ "enabled": true, "delay_ms": 0 })).await;
     let ticket = stage.wait_for_phase("healthy-1", Phase::Resolved).await;
-    assert_eq!(ticket.status.unwrap().outcome, Some(Outcome::FixedByPerson));
+    let status = ticket.status.unwrap();
+    assert_eq!(status.outcome, Some(Outcome::FixedByPerson));
+    let message = status.message.unwrap();
+    assert!(message.contains("holds again after person wrote ConfigMap rate-limiter-config"), "{message}");
 }

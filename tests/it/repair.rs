@@ -215,6 +215,12 @@ async fn a_change_that_does_not_help_is_undone_and_not_tried_again() {
     let results: Vec<_> = status(&ticket).attempts.iter().map(|it| it.result).collect();
     assert_eq!(results, [AttemptResult::Undone]);
     assert_eq!(stage.config().await, broken);
+    // The harness wrote the broken value last, and is not its author.
+    let cause = &status(&ticket).diagnosis.as_ref().unwrap().root_cause;
+    assert!(cause.starts_with("person changed "), "{cause}");
+    let message = status(&ticket).message.as_ref().unwrap();
+    let retry = format!("`harness retry healthy-1 -n {}`", stage.namespace);
+    assert!(message.contains(&retry) && message.contains("was tried and undone before"), "{message}");
     assert_eq!(stage.config_map().await.annotations()["harness.dev/attempt"], format!("{}/undone", mark(&ticket, 1)));
     let unverified = status(&ticket).conditions.iter().find(|it| it.type_ == "UnverifiedChange").unwrap();
     assert_eq!(unverified.status, "False");
@@ -231,6 +237,8 @@ async fn an_edit_of_others_during_the_verification_forbids_the_undo() {
     assert_eq!(status(&ticket).outcome, Some(Outcome::Contested));
     assert_eq!(status(&ticket).attempts[0].result, AttemptResult::LeftInPlace);
     assert_eq!(stage.config().await, edited);
+    let message = status(&ticket).message.as_ref().unwrap();
+    assert!(message.contains("person wrote service_config.json of ConfigMap rate-limiter-config at "), "{message}");
     let unverified = status(&ticket).conditions.iter().find(|it| it.type_ == "UnverifiedChange").unwrap();
     assert_eq!(unverified.status, "True");
 }

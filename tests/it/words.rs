@@ -193,13 +193,16 @@ async fn a_rejected_change_is_not_proposed_again_even_when_it_is_tried_anew() {
     done(&stage, &["reject", "healthy-1", "--reason", "not now"]).await;
     let ticket = stage.wait_for_phase("healthy-1", Phase::Escalated).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::Rejected));
-    assert_eq!(status(&ticket).message.as_deref(), Some("jane said no: not now"));
+    let message = status(&ticket).message.as_ref().unwrap();
+    assert!(message.starts_with("jane said no: not now. Cause: person changed /enabled"), "{message}");
     refused(&stage, &["approve", "healthy-1"], "was rejected, and is never proposed again").await;
 
     done(&stage, &["retry", "healthy-1"]).await;
     let ticket = outcome(&stage, Outcome::NoPlan).await;
     let declined = status(&ticket).steps.iter().any(|step| step.outcome.contains("DeclinedBefore"));
     assert!(declined, "{:#?}", status(&ticket).steps);
+    let cause = &status(&ticket).diagnosis.as_ref().unwrap().root_cause;
+    assert!(cause.starts_with("person changed /enabled of rate-limiter-config from true to false"), "{cause}");
     assert!(status(&ticket).observed_retry.is_some());
     assert_eq!(stage.config().await, DEAD);
 }

@@ -10,6 +10,7 @@ use crate::crd::{Confidence, Diagnosis, Invariant, Outcome, Phase, PlannerName, 
 use crate::history::Revision;
 use crate::journal::{self, Entry};
 use crate::lifecycle::Event;
+use crate::lifecycle::explanation::{self, NOT_KNOWN};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use std::sync::Arc;
@@ -87,7 +88,7 @@ impl Incident<'_> {
             outcome: Outcome::BudgetExhausted,
             diagnosis: Diagnosis {
                 summary: format!("the diagnosis took longer than its budget of {} s", budget.as_secs()),
-                root_cause: "the time for a diagnosis is spent".to_owned(),
+                root_cause: NOT_KNOWN.to_owned(),
                 confidence: Confidence::Low,
             },
         };
@@ -142,7 +143,7 @@ impl Incident<'_> {
                 .await?;
             }
             Move::HandOver { diagnosis, next_step } => {
-                let message = format!("{}; {next_step}", diagnosis.root_cause);
+                let message = diagnosis.summary.clone();
                 let event = Event::PlannerDone { another: false, outcome: Outcome::HandedOver };
                 self.margin.next_step = Some(next_step);
                 self.happened(observed, event, &message, |status| {
@@ -151,7 +152,8 @@ impl Incident<'_> {
                 })
                 .await?;
             }
-            Move::Decline { outcome, diagnosis } => {
+            Move::Decline { outcome, mut diagnosis } => {
+                explanation::complete(&mut diagnosis, &observed.ticket);
                 let message = diagnosis.summary.clone();
                 self.happened(observed, Event::PlannerDone { another, outcome }, &message, |status| {
                     status.diagnosis = Some(diagnosis);

@@ -27,7 +27,7 @@ pub(super) struct Margin {
     tasks: JoinSet<()>,
     /// Something was written.
     pub(super) written: Arc<Notify>,
-    /// What the planner that handed over would try next.
+    /// What is next for a person, where more is known than the outcome says; told with the next event.
     pub(super) next_step: Option<String>,
 }
 

@@ -55,6 +55,9 @@ impl Incident<'_> {
         let approval = format!("approve {} -n {}", self.key.name, self.key.namespace);
         let message =
             message(leave, managed_by.as_ref(), brake.as_ref(), &proposal, &change.diagnosis.root_cause, &approval);
+        if leave == Leave::ProposeOnly {
+            self.margin.next_step = managed_by.map(|tool| format!("{}, and change it there", tool.look_at()));
+        }
         let entry = (leave != Leave::Granted).then(|| proposed_entry(&proposal, leave));
         let attempt = (leave == Leave::Granted).then(|| self.attempt(invariant, &proposal, planner, number));
         self.happened(observed, Event::ChangeProposed(leave), &message, |status| {
@@ -259,13 +262,8 @@ fn message(
         (Leave::NeedsApproval | Leave::HeldByBreaker, _) => {
             format!("{brake}{cause}; a person must approve the change: harness {approval} --hash {}", proposal.hash)
         }
-        (Leave::ProposeOnly, Some(tool)) => {
-            format!(
-                "{cause}; {tool} manages the object and would write it back: {}, and change it there",
-                tool.look_at()
-            )
-        }
-        (Leave::ProposeOnly, None) => format!("{cause}; mode Observe: the proposed change is not made"),
+        (Leave::ProposeOnly, Some(tool)) => format!("{tool} manages the object and would write it back"),
+        (Leave::ProposeOnly, None) => "In mode Observe the proposed change is not made".to_owned(),
     }
 }
 

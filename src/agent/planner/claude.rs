@@ -18,6 +18,7 @@ use crate::claude::{
     strict_schema,
 };
 use crate::crd::{Confidence, Diagnosis, Outcome, PlannerName};
+use crate::lifecycle::explanation::NOT_KNOWN;
 use crate::redact;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -219,7 +220,7 @@ impl Conversation {
     async fn converse(&mut self) -> Move {
         loop {
             if self.turns >= MAX_TURNS {
-                return decline(Outcome::NoPlan, "no plan", format!("no repair was found in {MAX_TURNS} turns"));
+                return decline(Outcome::NoPlan, &format!("no repair was found in {MAX_TURNS} turns"));
             }
             self.turns += 1;
             let message = match self.ask().await {
@@ -246,10 +247,10 @@ impl Conversation {
                 Ok(message)
             }
             Err(AskError::Spending(error @ SpendingError::Exhausted(_))) => {
-                Err(decline(Outcome::BudgetExhausted, "the budget is spent", error.to_string()))
+                Err(decline(Outcome::BudgetExhausted, &format!("the budget is spent: {error}")))
             }
             Err(AskError::Spending(error @ SpendingError::KeepLedger(_))) => {
-                Err(decline(Outcome::NoPlan, "nothing may be spent", error.to_string()))
+                Err(decline(Outcome::NoPlan, &format!("nothing may be spent: {error}")))
             }
             Err(AskError::Model(error)) => Err(unreachable_model(&error)),
         }
@@ -268,20 +269,19 @@ impl Conversation {
                 None
             }
             Stop::EndTurn | Stop::StopSequence => {
-                Some(decline(Outcome::NoPlan, "no plan", "the model stopped without a proposal".to_owned()))
+                Some(decline(Outcome::NoPlan, "the model stopped without a proposal"))
             }
             Stop::MaxTokens | Stop::ContextWindowExceeded => {
-                let why = "the model's answer was cut off; nothing of it was executed".to_owned();
-                Some(decline(Outcome::NoPlan, "no plan", why))
+                Some(decline(Outcome::NoPlan, "the model's answer was cut off; nothing of it was executed"))
             }
             Stop::Refusal { category, explanation: _ } => {
                 let category = category.as_deref().unwrap_or("unnamed");
                 let why = format!("the model refused to work on this (category {})", redact::line(category, 64));
-                Some(decline(Outcome::HandedOver, "the model refused", why))
+                Some(decline(Outcome::HandedOver, &why))
             }
             Stop::PauseTurn | Stop::Unknown(_) => {
                 let why = format!("the model stopped for a reason that is not understood: {:?}", message.stop);
-                Some(decline(Outcome::NoPlan, "no plan", redact::line(&why, 256)))
+                Some(decline(Outcome::NoPlan, &why))
             }
         }
     }
@@ -294,13 +294,13 @@ impl Conversation {
             if self.repeated.note(name, input) >= MAX_REPEATS {
                 let why =
                     format!("the same call of {} was asked for {MAX_REPEATS} times running", redact::line(name, 64));
-                return Some(decline(Outcome::NoPlan, "the model went round in circles", why));
+                return Some(decline(Outcome::NoPlan, &format!("the model went round in circles: {why}")));
             }
         }
         let limit = self.briefing.invariant.spec.remediation.budget.steps;
         if self.steps > limit {
             let why = format!("more than {limit} tool calls were asked for");
-            return Some(decline(Outcome::BudgetExhausted, "the budget is spent", why));
+            return Some(decline(Outcome::BudgetExhausted, &format!("the budget is spent: {why}")));
         }
         self.request.transcript.push_reply(message);
         self.open = match turn::read(&asked, &self.texts) {
@@ -315,10 +315,12 @@ impl Conversation {
 
 fn unreachable_model(error: &ClaudeError) -> Move {
     let why = redact::line(&error.to_string(), 512);
-    decline(Outcome::NoPlan, &format!("the model gave no answer ({})", error.reason()), why)
+    decline(Outcome::NoPlan, &format!("the model gave no answer ({}): {why}", error.reason()))
 }
 
-fn decline(outcome: Outcome, cause: &str, summary: String) -> Move {
-    let diagnosis = Diagnosis { summary, root_cause: redact::line(cause, 256), confidence: Confidence::Low };
+/// Why the model's turn is over is not why the service is broken.
+fn decline(outcome: Outcome, why: &str) -> Move {
+    let summary = redact::line(why, 2048);
+    let diagnosis = Diagnosis { summary, root_cause: NOT_KNOWN.to_owned(), confidence: Confidence::Low };
     Move::Decline { outcome, diagnosis }
 }

@@ -13,6 +13,7 @@ use crate::agent::spending::Purse;
 use crate::agent::tools::{Call, HttpGet, ReadConfig, ReadLastKnownGood, Reading};
 use crate::crd::{Confidence, ConfigMapKey, Diagnosis, Outcome, PlannerName};
 use crate::history::Revision;
+use crate::lifecycle::explanation::NOT_KNOWN;
 use crate::probe::Query;
 use crate::{document, redact};
 use futures::FutureExt;
@@ -57,6 +58,8 @@ struct Investigation {
     stage: Stage,
     answer: String,
     read: Vec<Known>,
+    /// What it concluded to be the cause, when it proposed a change.
+    cause: Option<String>,
 }
 
 impl Session for Investigation {
@@ -69,7 +72,7 @@ impl Session for Investigation {
 impl Investigation {
     fn begin(briefing: Briefing) -> Self {
         let entries = config_entries(&briefing.invariant.spec.remediation.allow).cloned().collect();
-        Self { briefing, entries, stage: Stage::Endpoint, answer: String::new(), read: Vec::new() }
+        Self { briefing, entries, stage: Stage::Endpoint, answer: String::new(), read: Vec::new(), cause: None }
     }
 
     fn next_move(&mut self, reply: Reply) -> Move {
@@ -96,10 +99,11 @@ impl Investigation {
             }
             (_, Reply::Refused(refusals)) => {
                 let reasons: Vec<String> = refusals.iter().map(ToString::to_string).collect();
-                self.decline(Outcome::NoPlan, "the restoring change is not allowed", &reasons.join("; "))
+                let cause = self.cause.clone().unwrap_or_else(|| NOT_KNOWN.to_owned());
+                self.decline(Outcome::NoPlan, &cause, &format!("Not restored: {}", reasons.join("; ")))
             }
             (_, Reply::Begin | Reply::Readings(_)) => {
-                self.decline(Outcome::NoPlan, "no plan", "the investigation was interrupted")
+                self.decline(Outcome::NoPlan, NOT_KNOWN, "The investigation was interrupted")
             }
         }
     }
@@ -114,8 +118,8 @@ impl Investigation {
         if self.entries.is_empty() {
             return self.decline(
                 Outcome::NoPlan,
-                "nothing may be changed",
-                "the invariant's allow list has no editConfig entry, so there is no configuration to compare",
+                NOT_KNOWN,
+                "Nothing may be restored: the invariant's allow list has no editConfig entry, so there is no configuration to compare",
             );
         }
         let calls = self.entries.iter().flat_map(|entry| {
@@ -143,7 +147,7 @@ impl Investigation {
         }
     }
 
-    fn conclude(&self) -> Move {
+    fn conclude(&mut self) -> Move {
         let evidence = self.briefing.ticket.spec.evidence.as_ref();
         let judgements: Vec<Judgement> = self
             .read
@@ -160,6 +164,7 @@ impl Investigation {
         let changes = restorable.iter().filter_map(|it| it.edit.clone()).map(ProposedChange::EditConfig).collect();
         let findings: Vec<&Finding> = restorable.iter().flat_map(|it| &it.findings).collect();
         let cause = findings.iter().map(|it| it.cause()).collect::<Vec<_>>().join("; ");
+        self.cause = Some(cause.clone());
         let restored = findings.iter().map(|it| it.restoration()).collect::<Vec<_>>().join(", ");
         Move::Change(Change {
             changes,
@@ -175,7 +180,7 @@ impl Investigation {
         let obstacles: Vec<&str> = judgements.iter().map(|it| it.obstacle.as_str()).collect();
         let findings = judgements.iter().flat_map(|it| it.findings.iter().chain(&it.outside));
         let causes: Vec<String> = findings.map(Finding::cause).collect();
-        let cause = if causes.is_empty() { obstacles.join("; ") } else { causes.join("; ") };
+        let cause = if causes.is_empty() { NOT_KNOWN.to_owned() } else { causes.join("; ") };
         self.decline(outcome, &cause, &obstacles.join("; "))
     }
 

@@ -2,11 +2,13 @@
 
 use crate::stage::target::Target;
 use crate::stage::{PERSON, Stage, remediation};
-use harness::crd::Ticket;
+use harness::crd::{Outcome, Phase, Ticket};
+use harness::operator::Halves;
 use harness::redact::MARKER;
 use harness::samples::{CONFIG_KEY, CONFIG_NAME};
-use k8s_openapi::api::core::v1::Event;
-use kube::api::PostParams;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Event, Service};
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 async fn report_event(stage: &Stage, name: &str, about: &str) {
@@ -82,4 +84,63 @@ async fn a_target_without_configuration_is_no_obstacle_to_a_ticket() {
     let ticket = stage.ticket("answers-1", |_| true).await;
     let config = &ticket.spec.evidence.unwrap().config[0];
     assert_eq!((&config.digest, &config.resource_version, config.values.len()), (&None, &None, 0));
+}
+
+/// A Deployment that nothing runs, as a person applies it.
+async fn apply_deployment(stage: &Stage, replicas: u32) {
+    let object = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "shop" },
+        "spec": {
+            "replicas": replicas, "selector": { "matchLabels": { "app": "shop" } },
+            "template": {
+                "metadata": { "labels": { "app": "shop" } },
+                "spec": { "containers": [{ "name": "main", "image": "shop:1" }] },
+            },
+        },
+    });
+    let parameters = PatchParams::apply(PERSON).force();
+    stage.api::<Deployment>().patch("shop", &parameters, &Patch::Apply(object)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_ticket_says_that_its_service_has_no_endpoints_or_does_not_exist() {
+    let stage = Stage::set("no-endpoints").await.operated(Halves::Both);
+    let service =
+        json!({ "metadata": { "name": "shop" }, "spec": { "selector": { "app": "shop" }, "ports": [{ "port": 80 }] } });
+    let service: Service = serde_json::from_value(service).unwrap();
+    stage.api::<Service>().create(&PostParams::default(), &service).await.unwrap();
+    for name in ["shop", "gone"] {
+        stage.apply(name, json!({ "targetRef": { "kind": "Service", "name": name } })).await;
+        stage.holding(name).await;
+    }
+    stage.target.answer(503);
+    for (name, finding) in [
+        ("shop", "Service shop has no endpoints: its selector app=shop matches no pod"),
+        ("gone", "Service gone does not exist"),
+    ] {
+        let ticket = stage.wait_for_phase(&format!("{name}-1"), Phase::Escalated).await;
+        assert_eq!(ticket.spec.evidence.unwrap().findings, [finding]);
+        let status = ticket.status.unwrap();
+        assert_eq!(status.diagnosis.unwrap().root_cause, finding);
+        let message = status.message.unwrap();
+        assert!(message.contains(&format!("Cause: {finding}. Next: ")), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_person_who_scales_a_workload_up_again_repaired_it() {
+    let stage = Stage::set("scaled-up").await.operated(Halves::Both);
+    apply_deployment(&stage, 1).await;
+    stage.apply("shop", json!({ "targetRef": { "kind": "Deployment", "name": "shop" } })).await;
+    stage.holding("shop").await;
+    apply_deployment(&stage, 0).await;
+    stage.target.answer(503);
+    let ticket = stage.wait_for_phase("shop-1", Phase::Escalated).await;
+    assert_eq!(ticket.status.unwrap().diagnosis.unwrap().root_cause, "Deployment shop is scaled to 0");
+    apply_deployment(&stage, 1).await;
+    stage.target.answer(200);
+    let status = stage.wait_for_phase("shop-1", Phase::Resolved).await.status.unwrap();
+    assert_eq!(status.outcome, Some(Outcome::FixedByPerson));
+    let message = status.message.unwrap();
+    assert!(message.contains("holds again after person wrote Deployment shop"), "{message}");
 }

@@ -21,7 +21,10 @@ async fn what_stays_broken_keeps_its_one_ticket_and_an_escalated_one_counts() {
 
     stage.target.answer(200);
     let ticket = stage.wait_for_phase("answers-1", Phase::Resolved).await;
-    assert_eq!(ticket.status.unwrap().outcome, Some(Outcome::FixedByPerson));
+    let status = ticket.status.unwrap();
+    assert_eq!(status.outcome, Some(Outcome::SelfHealed), "nobody did anything");
+    let message = status.message.unwrap();
+    assert!(message.contains("no write of others to its configuration or workload is known"), "{message}");
 }
 
 #[tokio::test]
