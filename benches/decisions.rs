@@ -111,6 +111,8 @@ fn decisions(criterion: &mut Criterion) {
         before: &before,
         broken_dependencies: &[],
         umbrella: None,
+        starting: None,
+        healed: &[],
         ticket: None,
         guards_hold: true,
     };

@@ -11,11 +11,13 @@ mod checking;
 pub mod decide;
 mod deciding;
 pub mod dependencies;
+pub mod flapping;
 mod others;
 pub mod record;
 pub mod refreshes;
 mod retention;
 pub mod schedule;
+pub mod starting;
 mod target;
 pub mod tickets;
 pub mod watched;
@@ -33,6 +35,7 @@ use census::Census;
 use checking::Asked;
 use deciding::Occasion;
 use dependencies::Dependencies;
+use flapping::Repaired;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
@@ -106,6 +109,7 @@ struct Monitor {
     watched: HashMap<ObjectKey, Watched>,
     census: Census,
     dependencies: Dependencies,
+    repaired: Repaired,
     tickets: Tickets,
     tickets_synced: bool,
     settling: HashSet<ObjectKey>,
@@ -135,6 +139,7 @@ impl Monitor {
             watched: HashMap::new(),
             census: Census::default(),
             dependencies: Dependencies::default(),
+            repaired: Repaired::default(),
             tickets: Tickets::default(),
             tickets_synced: false,
             settling: HashSet::new(),

@@ -95,7 +95,8 @@ impl Board {
     /// Whether so much of a namespace is broken, by the monitor's word, that the cause lies elsewhere.
     pub fn outage(&self, namespace: &str) -> Option<Outage> {
         let state = self.lock();
-        let asked = || state.invariants.iter().filter(|(key, it)| key.namespace == namespace && !it.spec.suspend);
+        let counts = |it: &Invariant| !it.spec.suspend && !is_starting(it);
+        let asked = || state.invariants.iter().filter(|(key, it)| key.namespace == namespace && counts(it));
         let broken = asked().filter(|(_, it)| verdict(it) == Some(VerdictName::Breached)).count();
         Outage::of(broken, asked().count())
     }
@@ -211,6 +212,12 @@ fn breaches_since(invariant: &Invariant, since: Timestamp) -> bool {
     let samples = invariant.status.iter().flat_map(|status| status.recent_samples.iter().rev());
     let row = samples.take_while(|sample| sample.verdict != VerdictName::Holds && sample.at.0 >= since).count();
     u32::try_from(row).is_ok_and(|row| row >= invariant.spec.failure_threshold)
+}
+
+/// By the monitor's word its target is only just starting.
+fn is_starting(invariant: &Invariant) -> bool {
+    let mut conditions = invariant.status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|it| it.type_ == type_::HELD_BACK && it.status == "True" && it.reason == reason::STARTING)
 }
 
 /// The monitor refused its dependencies: it depends on itself through others.

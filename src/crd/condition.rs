@@ -10,6 +10,8 @@ pub mod type_ {
     pub const HOLDING: &str = "Holding";
     /// Invariant: it is broken, but a ticket is held back because something it depends on is broken too.
     pub const HELD_BACK: &str = "HeldBack";
+    /// Invariant: it heals by itself and breaks again; its ticket stays open until it is calm.
+    pub const FLAPPING: &str = "Flapping";
     /// Ticket: the monitor saw the invariant hold again.
     pub const RESOLVED: &str = "Resolved";
     /// Ticket: a person is needed.
@@ -40,6 +42,12 @@ pub mod reason {
     pub const DEPENDENCY_BROKEN: &str = "DependencyBroken";
     /// More than half of the namespace is broken at once, and one ticket stands for all of it.
     pub const OUTAGE: &str = "Outage";
+    /// It never held, and its target is only just starting.
+    pub const STARTING: &str = "Starting";
+    /// Its tickets were resolved without a repair, and it broke again.
+    pub const BREAKS_AGAIN: &str = "BreaksAgain";
+    /// It holds, or is broken, for long enough.
+    pub const STEADY: &str = "Steady";
     /// Nothing that this invariant depends on is broken.
     pub const NO_DEPENDENCY_BROKEN: &str = "NoDependencyBroken";
 }

@@ -64,6 +64,14 @@ pub struct InvariantSpec {
     /// sees. Reuse: over the connection of the last check, kept for at most 2m of idleness. Default New.
     #[serde(default)]
     pub connection: Connection,
+    /// How long after its creation this invariant may be broken without a ticket, as long as it never held. Where
+    /// targetRef names a workload, none is opened either while that is only just starting: until its pods are ready, or
+    /// its progressDeadlineSeconds (for a StatefulSet or DaemonSet 10m) have passed since it or this invariant was made,
+    /// but at most 1h. From 0s to 1h; default 0s.
+    #[serde(default = "zero_seconds")]
+    #[schemars(schema_with = "schema::duration")]
+    #[x_kube(validation = ("duration(self) <= duration('1h')", "initialDelay must be at most 1h"))]
+    pub initial_delay: Duration,
     /// Consecutive breaches that open a ticket. From 1 to 100; default 2.
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 100))]
@@ -168,7 +176,7 @@ pub struct InvariantStatus {
     /// The generation of the spec that this status is about.
     #[serde(default)]
     pub observed_generation: i64,
-    /// Standard conditions: Accepted, Holding, HeldBack.
+    /// Standard conditions: Accepted, Holding, HeldBack, Flapping.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -191,6 +199,11 @@ pub struct InvariantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub held_digest: Option<String>,
+    /// When its last tickets were resolved without a repair of the harness, oldest first; at most 3. Three within an hour
+    /// are flapping: the next ticket stays open until the invariant has held for 15m without a break.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::last_three_times")]
+    pub resolved_without_repair: Vec<MicroTime>,
     /// The open ticket, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -228,6 +241,9 @@ pub struct RecentSample {
     pub latency_milliseconds: u32,
 }
 
+fn zero_seconds() -> Duration {
+    StdDuration::ZERO.into()
+}
 fn one_second() -> Duration {
     StdDuration::from_secs(1).into()
 }

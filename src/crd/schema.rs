@@ -17,6 +17,11 @@ pub(super) fn optional_micro_time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "date-time", "nullable": true, "maxLength": 40 })
 }
 
+/// At most three times with microseconds (RFC 3339).
+pub(super) fn last_three_times(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "maxItems": 3, "items": micro_time(generator) })
+}
+
 /// The standard condition list, a map by `type`, so that server-side apply merges it by type.
 pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -2,6 +2,7 @@
 
 use super::analyst::{self, Analyst};
 use super::decide::generation;
+use super::flapping;
 use super::others;
 use super::record::Record;
 use crate::crd::{
@@ -102,6 +103,15 @@ struct Applied<'a> {
     status: &'a InvariantStatus,
 }
 
+/// What a new ticket stands for besides one breach.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances {
+    /// All that is broken in the namespace.
+    pub outage: Option<Outage>,
+    /// A row of breaches that heal by themselves.
+    pub flaps: bool,
+}
+
 /// Opens the ticket `INVARIANT-N`, with N not below `number`. An open ticket of the same invariant that has the name
 /// already is adopted: it was opened by a predecessor, or by ourselves before the answer was lost.
 pub async fn open_ticket(
@@ -110,13 +120,16 @@ pub async fn open_ticket(
     invariant: &Invariant,
     record: &Record,
     mut number: u32,
-    outage: Option<Outage>,
+    Circumstances { outage, flaps }: Circumstances,
 ) -> Result<Ticket, ActError> {
     let failed = |source| ActError::OpenTicket { name: invariant.name_any(), source };
     let api: Api<Ticket> = Api::namespaced(client.clone(), &invariant.namespace().unwrap_or_default());
     let mut spec = ticket_spec(analyst, invariant, record).await;
     if let Some(outage) = outage {
         spec.title = redact::line(&format!("{outage}; first seen: {}", spec.title), 256);
+    }
+    if flaps {
+        spec.title = redact::line(&format!("{} (flapping: it heals by itself and breaks again)", spec.title), 256);
     }
     let labels = outage.map(|_| BTreeMap::from([(UMBRELLA_LABEL.to_owned(), "true".to_owned())]));
     let created = loop {
@@ -144,9 +157,10 @@ pub async fn open_ticket(
             Err(source) => return Err(failed(source)),
         }
     };
-    let transition =
-        Transition { phase: Phase::Open, reason: Some("ThresholdCrossed"), outcome: None, effect: Effect::None };
-    let told = Told { happened: &created.spec.title, ..Told::default() };
+    let (reason, message) =
+        if flaps { ("Flapping", flapping::message()) } else { ("ThresholdCrossed", created.spec.title.clone()) };
+    let transition = Transition { phase: Phase::Open, reason: Some(reason), outcome: None, effect: Effect::None };
+    let told = Told { happened: &message, ..Told::default() };
     match write_transition(client, &created, transition, told, |_| ()).await {
         Ok(ticket) => Ok(ticket),
         // The agent was faster, or will be: an absent status is Open. A ticket that is gone already is an error.

@@ -1,5 +1,9 @@
 //! What follows from what the monitor knows of one invariant. Pure: no client, no clock.
 
+#[cfg(test)]
+mod tests;
+
+use super::flapping;
 use super::record::{Counting, Record};
 use crate::crd::{AttemptResult, Invariant, InvariantStatus, Phase, Ticket, VerdictName, reason, set_condition, type_};
 use crate::lifecycle;
@@ -38,6 +42,10 @@ pub struct Input<'a> {
     pub broken_dependencies: &'a [String],
     /// Half of its namespace is broken with it, and an open ticket stands for all of that: its name.
     pub umbrella: Option<&'a str>,
+    /// Its target is only just starting: how far it is.
+    pub starting: Option<&'a str>,
+    /// When its last tickets were resolved without a repair, oldest first.
+    pub healed: &'a [Timestamp],
     /// Its open ticket.
     pub ticket: Option<&'a Ticket>,
     /// Every guard of the ticket's attempt holds.
@@ -51,6 +59,8 @@ pub struct Decision {
     pub status: InvariantStatus,
     /// What to do about the ticket.
     pub ticket: TicketAction,
+    /// It heals by itself and breaks again.
+    pub flaps: bool,
 }
 
 /// What to do about the ticket.
@@ -67,7 +77,8 @@ pub enum TicketAction {
 /// What follows.
 pub fn decide(input: &Input, now: Timestamp) -> Decision {
     let holding = holding(input);
-    Decision { status: status(input, holding, now), ticket: ticket_action(input, now) }
+    let flaps = flaps(input, now);
+    Decision { status: status(input, holding, flaps, now), ticket: ticket_action(input, flaps, now), flaps }
 }
 
 /// From where on holds count, by the phase of the open ticket.
@@ -112,7 +123,7 @@ fn holding(input: &Input) -> Option<bool> {
     }
 }
 
-fn ticket_action(input: &Input, now: Timestamp) -> TicketAction {
+fn ticket_action(input: &Input, flaps: bool, now: Timestamp) -> TicketAction {
     let spec = &input.invariant.spec;
     if input.rejection.is_some() {
         return TicketAction::Leave;
@@ -120,11 +131,11 @@ fn ticket_action(input: &Input, now: Timestamp) -> TicketAction {
     match input.ticket {
         None => {
             let crossed = input.record.breaches >= spec.failure_threshold;
-            let may_open = !spec.suspend && input.broken_dependencies.is_empty() && input.umbrella.is_none();
+            let may_open = !spec.suspend && may_begin(input);
             if crossed && may_open { TicketAction::Open } else { TicketAction::Leave }
         }
         Some(ticket) => {
-            if may_resolve(input, ticket, now) {
+            if may_resolve(input, flaps, ticket, now) {
                 TicketAction::Resolve
             } else {
                 TicketAction::Leave
@@ -133,7 +144,18 @@ fn ticket_action(input: &Input, now: Timestamp) -> TicketAction {
     }
 }
 
-fn may_resolve(input: &Input, ticket: &Ticket, now: Timestamp) -> bool {
+/// Nothing holds a ticket back.
+fn may_begin(input: &Input) -> bool {
+    input.broken_dependencies.is_empty() && input.umbrella.is_none() && input.starting.is_none()
+}
+
+/// Whether it heals by itself and breaks again. While the ticket of that is open it stays so.
+fn flaps(input: &Input, now: Timestamp) -> bool {
+    let stays = input.ticket.is_some() && condition_status(input.before, type_::FLAPPING) == Some("True");
+    stays || flapping::is_flapping(input.healed, now)
+}
+
+fn may_resolve(input: &Input, flaps: bool, ticket: &Ticket, now: Timestamp) -> bool {
     let spec = &input.invariant.spec;
     let phase = ticket.phase();
     let (holds, since) = input.record.ticket_holds();
@@ -142,7 +164,7 @@ fn may_resolve(input: &Input, ticket: &Ticket, now: Timestamp) -> bool {
     }
     match counting(Some(ticket)) {
         Counting::Nothing => false,
-        Counting::Unchanged { .. } | Counting::Escalated { .. } => true,
+        Counting::Unchanged { .. } | Counting::Escalated { .. } => !flaps || flapping::is_calm(spec, holds),
         Counting::Attempt { .. } => {
             let window = SignedDuration::try_from(std::time::Duration::from(spec.remediation.stabilization_window))
                 .unwrap_or(SignedDuration::MAX);
@@ -151,7 +173,7 @@ fn may_resolve(input: &Input, ticket: &Ticket, now: Timestamp) -> bool {
     }
 }
 
-fn status(input: &Input, holding: Option<bool>, now: Timestamp) -> InvariantStatus {
+fn status(input: &Input, holding: Option<bool>, flaps: bool, now: Timestamp) -> InvariantStatus {
     let generation = generation(input.invariant);
     let mut status = InvariantStatus {
         observed_generation: generation,
@@ -161,6 +183,7 @@ fn status(input: &Input, holding: Option<bool>, now: Timestamp) -> InvariantStat
         held_since: input.record.held_since.map(MicroTime),
         held_generation: if holding == Some(true) { generation } else { input.before.held_generation },
         held_digest: held_digest(input, holding),
+        resolved_without_repair: input.healed.iter().copied().map(MicroTime).collect(),
         ticket: input.ticket.map(ResourceExt::name_any),
         // Whoever writes it adds them.
         recent_samples: Vec::new(),
@@ -188,7 +211,9 @@ fn status(input: &Input, holding: Option<bool>, now: Timestamp) -> InvariantStat
         set(type_::HOLDING, value, &why, &holding_message(input));
     }
     let held_back_before = input.before.conditions.iter().any(|it| it.type_ == type_::HELD_BACK);
-    if let Some(umbrella) = input.umbrella {
+    if let Some(starting) = input.starting.filter(|_| input.record.breaches > 0) {
+        set(type_::HELD_BACK, "True", reason::STARTING, starting);
+    } else if let Some(umbrella) = input.umbrella {
         let message = format!("ticket {umbrella} stands for all that is broken in this namespace");
         set(type_::HELD_BACK, "True", reason::OUTAGE, &message);
     } else if !input.invariant.spec.depends_on.is_empty() || held_back_before {
@@ -198,6 +223,11 @@ fn status(input: &Input, holding: Option<bool>, now: Timestamp) -> InvariantStat
             let names = input.broken_dependencies.join(", ");
             set(type_::HELD_BACK, "True", reason::DEPENDENCY_BROKEN, &format!("broken too: {names}"));
         }
+    }
+    if flaps {
+        set(type_::FLAPPING, "True", reason::BREAKS_AGAIN, &flapping::message());
+    } else if condition_status(input.before, type_::FLAPPING).is_some() {
+        set(type_::FLAPPING, "False", reason::STEADY, "");
     }
     status
 }

@@ -1,10 +1,12 @@
 //! The monitor brings together what a decision about one invariant needs, and starts what follows.
 
 use super::Monitor;
+use super::act::Circumstances;
 use super::decide::{self, Decision, TicketAction, Urgency};
+use super::starting::Before;
 use super::watched::Watched;
-use super::writing::{MAX_STATUS_WRITES, MAX_WRITES, open, resolve, write_status};
-use crate::crd::{InvariantStatus, Ticket};
+use super::writing::{MAX_STATUS_WRITES, MAX_WRITES, look_at_target, open, resolve, write_status};
+use crate::crd::{InvariantStatus, Target, Ticket};
 use crate::outage::Outage;
 use crate::watch::ObjectKey;
 use jiff::Timestamp;
@@ -26,6 +28,8 @@ struct Decided {
     decision: Decision,
     ticket: Option<Arc<Ticket>>,
     outage: Option<Outage>,
+    /// What is to be looked at before a ticket is opened.
+    look: Option<Target>,
 }
 
 impl Monitor {
@@ -35,7 +39,7 @@ impl Monitor {
         if !self.tickets_synced || self.watched.get(key).is_none_or(|watched| watched.acting) {
             return;
         }
-        let Some(Decided { decision, ticket, outage }) = self.decide(key) else { return };
+        let Some(Decided { decision, ticket, outage, look }) = self.decide(key) else { return };
         self.recount(key);
         if decision.ticket == TicketAction::Leave && !self.writes(key, &decision.status, occasion) {
             return;
@@ -54,12 +58,20 @@ impl Monitor {
         let (client, key) = (self.client.clone(), key.clone());
         self.acting.push(match (decision.ticket, ticket) {
             (TicketAction::Resolve, Some(ticket)) => resolve(client, key, watched, ticket),
+            (TicketAction::Open, _) if let Some(target) = look => look_at_target(client, key, watched, target),
             (TicketAction::Open, _) => {
                 let number = self.tickets.next_number(watched.uid());
                 if outage.is_some() {
                     self.umbrellas.insert(key.clone());
                 }
-                open(client, self.analyst.clone(), key, watched, number, outage)
+                open(
+                    client,
+                    self.analyst.clone(),
+                    key,
+                    watched,
+                    number,
+                    Circumstances { outage, flaps: decision.flaps },
+                )
             }
             (TicketAction::Leave | TicketAction::Resolve, _) => write_status(client, key, watched, decision.status),
         });
@@ -71,14 +83,25 @@ impl Monitor {
         let watched = self.watched.get(key)?;
         let ticket = self.tickets.open_of(watched.uid()).cloned();
         let may_open = ticket.is_none() && watched.has_crossed();
-        let outage = if may_open { self.census.outage(&key.namespace) } else { None };
+        let before = self.watched.get_mut(key)?.before_opening((now, self.origin.elapsed()));
+        let (starting, look) = match before {
+            Before::Wait(message) => (Some(message), None),
+            Before::Look(target) => (None, Some(target)),
+            Before::Nothing => (None, None),
+        };
+        let outage =
+            if may_open && starting.is_none() && look.is_none() { self.census.outage(&key.namespace) } else { None };
         let umbrella = outage.and_then(|_| self.umbrella(&key.namespace));
-        self.watched.get_mut(key)?.prepare(!broken.is_empty() || umbrella.is_some(), ticket.as_deref(), now);
+        // A start that is over is known by the next look.
+        let waits = starting.is_some() || self.watched.get(key)?.start.is_waiting();
+        let held_back = !broken.is_empty() || umbrella.is_some() || waits;
+        self.watched.get_mut(key)?.prepare(held_back, ticket.as_deref(), now);
         let guards_hold = self.guards_hold(key, ticket.as_deref());
         let cycle = self.dependencies.cycle(key).map(|cycle| &*cycle.text);
         let watched = self.watched.get(key)?;
-        let input = watched.input(&broken, cycle, umbrella.as_deref(), ticket.as_deref(), guards_hold);
-        Some(Decided { decision: decide::decide(&input, now), ticket, outage })
+        let input =
+            watched.input(&broken, cycle, umbrella.as_deref(), starting.as_deref(), ticket.as_deref(), guards_hold);
+        Some(Decided { decision: decide::decide(&input, now), ticket, outage, look })
     }
 
     /// Whether a status is to be written now. One that must be soon is given its turn.

@@ -2,6 +2,7 @@
 
 use super::Monitor;
 use super::act::{self, ActError};
+use super::flapping;
 use super::writing::Acted;
 use crate::crd::{Phase, Ticket, UNSETTLED_FINALIZER};
 use crate::lifecycle;
@@ -19,8 +20,23 @@ impl Monitor {
     pub(super) fn put(&mut self, ticket: Ticket) {
         let key = ObjectKey::of(&ticket);
         let before = self.phase(&key);
+        self.repaired.note(&ticket);
+        if before.is_some_and(|phase| !lifecycle::ended(phase)) && flapping::healed_without_repair(&ticket) {
+            self.note_healed(&ticket);
+        }
         self.tickets.put(ticket);
         self.settings.vitals.moved(before, self.phase(&key));
+    }
+
+    /// Remembers that an invariant healed without a repair. One that was healed by the repair for another did not.
+    fn note_healed(&mut self, ticket: &Ticket) {
+        let key = ObjectKey::new(ticket.namespace().unwrap_or_default(), &ticket.spec.invariant_ref.name);
+        let Some(watched) = self.watched.get_mut(&key).filter(|it| it.uid() == ticket.spec.invariant_ref.uid) else {
+            return;
+        };
+        if !self.repaired.since(&watched.invariant, ticket.spec.opening.first_breach_at.0) {
+            flapping::note(&mut watched.healed, Timestamp::now());
+        }
     }
 
     fn phase(&self, key: &ObjectKey) -> Option<Phase> {

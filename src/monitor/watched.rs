@@ -3,6 +3,7 @@
 use super::census::Standing;
 use super::decide::{self, Input, Rejection, Urgency, generation};
 use super::record::{Findings, Judged, Record};
+use super::starting::{Before, Start};
 use crate::crd::{Connection, Invariant, InvariantStatus, Ticket, VerdictName, reason};
 use crate::probe::{self, Condition, Observation, Query, Reading, Sample, Value, Verdict};
 use crate::{panics, question, redact};
@@ -25,6 +26,10 @@ pub(super) struct Watched {
     pub(super) acting: bool,
     /// Its status as it was written last.
     pub(super) written: Written,
+    /// What is known of the start of its target.
+    pub(super) start: Start,
+    /// When its last tickets were resolved without a repair, oldest first.
+    pub(super) healed: Vec<Timestamp>,
     /// How it was counted last.
     pub(super) counted: Standing,
     check: Result<Check, Rejection>,
@@ -33,6 +38,8 @@ pub(super) struct Watched {
     /// The generation of the spec from which on it asks that.
     question_since: i64,
     was_held_back: bool,
+    /// What was to be done before a ticket of it is opened. Until then a breach says nothing of its target.
+    before: Before,
 }
 
 /// A status as it was written last.
@@ -71,6 +78,7 @@ impl Watched {
     /// `now` in both clocks: the wall's, and monotonic since the monitor's origin.
     pub(super) fn new(mut invariant: Invariant, (wall, elapsed): (Timestamp, Duration)) -> Self {
         Self {
+            healed: healed(&invariant),
             check: parse(&invariant),
             question: question::digest(&invariant.spec),
             question_since: generation(&invariant),
@@ -78,8 +86,10 @@ impl Watched {
             record: Record::new(wall),
             asking: false,
             acting: false,
+            start: Start::default(),
             counted: Standing::Unasked,
             was_held_back: false,
+            before: Before::Nothing,
             invariant: Arc::new(invariant),
         }
     }
@@ -96,7 +106,10 @@ impl Watched {
                 fresh.record = self.record;
                 fresh.question_since = self.question_since;
                 fresh.was_held_back = self.was_held_back;
+                fresh.start = self.start;
+                fresh.before = self.before;
             }
+            fresh.healed = self.healed;
             return Self { asking: self.asking, acting: self.acting, written: self.written, counted, ..fresh };
         }
         invariant.status = None;
@@ -117,6 +130,7 @@ impl Watched {
     pub(super) fn standing(&self) -> Standing {
         match (self.is_asked(), self.is_broken()) {
             (false, _) => Standing::Unasked,
+            (true, true) if self.before != Before::Nothing => Standing::Unasked,
             (true, false) => Standing::Sound,
             (true, true) => Standing::Broken,
         }
@@ -171,6 +185,14 @@ impl Watched {
         self.was_held_back = held_back;
     }
 
+    /// What to do before a ticket of it is opened. What held once is not starting.
+    pub(super) fn before_opening(&mut self, now: (Timestamp, Duration)) -> Before {
+        let held =
+            self.written.status.held_digest.as_ref() == Some(&self.question) || self.record.last_held_at.is_some();
+        self.before = if held { Before::Nothing } else { self.start.before(&self.invariant, now) };
+        self.before.clone()
+    }
+
     /// A ticket would be opened if nothing held it back.
     pub(super) fn has_crossed(&self) -> bool {
         self.check.is_ok() && self.record.breaches >= self.invariant.spec.failure_threshold
@@ -181,6 +203,7 @@ impl Watched {
         broken_dependencies: &'a [String],
         cycle: Option<&'a str>,
         umbrella: Option<&'a str>,
+        starting: Option<&'a str>,
         ticket: Option<&'a Ticket>,
         guards_hold: bool,
     ) -> Input<'a> {
@@ -194,6 +217,8 @@ impl Watched {
             before: &self.written.status,
             broken_dependencies,
             umbrella,
+            starting,
+            healed: &self.healed,
             ticket,
             guards_hold,
         }
@@ -216,6 +241,11 @@ impl Watched {
         let differs = self.written.lacks_samples || *status != self.written.status;
         (has_news && differs).then(|| decide::urgency(&self.written.status, status))
     }
+}
+
+fn healed(invariant: &Invariant) -> Vec<Timestamp> {
+    let status = invariant.status.iter();
+    status.flat_map(|status| &status.resolved_without_repair).map(|at| at.0).collect()
 }
 
 fn parse(invariant: &Invariant) -> Result<Check, Rejection> {

@@ -1,17 +1,18 @@
 //! The writes that the monitor starts, as futures that say what came of them, and what follows from that.
 
 use super::Monitor;
-use super::act::{self, ActError};
+use super::act::{self, ActError, Circumstances};
 use super::analyst::Analyst;
 use super::deciding::Occasion;
+use super::starting::{self, Waiting};
 use super::watched::{Watched, Written};
-use crate::crd::{InvariantStatus, Ticket};
-use crate::outage::Outage;
+use crate::crd::{InvariantStatus, Target, Ticket};
 use crate::panics;
 use crate::watch::ObjectKey;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use kube::Client;
+use jiff::Timestamp;
+use kube::{Client, ResourceExt};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A write that is done.
 pub(super) enum Acted {
+    Looked(ObjectKey, Option<Waiting>),
     StatusWritten(ObjectKey, Box<InvariantStatus>),
     TicketWritten(ObjectKey, Box<Ticket>),
     TicketLetGo(Box<Ticket>),
@@ -37,6 +39,25 @@ pub(super) enum Acted {
     RetryDue(ObjectKey),
 }
 
+/// Looks whether the target of an invariant is only just starting. What cannot be looked at is not waited for.
+pub(super) fn look_at_target(
+    client: Client,
+    key: ObjectKey,
+    watched: &Watched,
+    target: Target,
+) -> BoxFuture<'static, Acted> {
+    let created = watched.invariant.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |at| at.0);
+    async move {
+        let progress = starting::look(&client, &key.namespace, &target).await.unwrap_or_else(|error| {
+            tracing::warn!(%key, %error, "the target cannot be looked at; a ticket does not wait for its start");
+            None
+        });
+        let found = progress.and_then(|it| starting::waiting(&target, &it, created, Timestamp::now()));
+        Acted::Looked(key, found)
+    }
+    .boxed()
+}
+
 /// Opens a ticket with at least this number.
 pub(super) fn open(
     client: Client,
@@ -44,11 +65,11 @@ pub(super) fn open(
     key: ObjectKey,
     watched: &Watched,
     number: u32,
-    outage: Option<Outage>,
+    circumstances: Circumstances,
 ) -> BoxFuture<'static, Acted> {
     let (invariant, record) = (Arc::clone(&watched.invariant), watched.record.clone());
     write(key, async move {
-        let ticket = act::open_ticket(&client, &analyst, &invariant, &record, number, outage).await?;
+        let ticket = act::open_ticket(&client, &analyst, &invariant, &record, number, circumstances).await?;
         Ok(Done::Ticket(Box::new(ticket)))
     })
 }
@@ -104,6 +125,13 @@ impl Monitor {
     /// A write is done: the next may begin.
     pub(super) fn acted(&mut self, acted: Acted) {
         match acted {
+            Acted::Looked(key, found) => {
+                let elapsed = self.origin.elapsed();
+                if let Some(watched) = self.watched.get_mut(&key) {
+                    watched.start.looked(found, elapsed);
+                }
+                self.look_again(&key);
+            }
             Acted::StatusWritten(key, status) => {
                 let now = self.origin.elapsed();
                 self.settings.vitals.status_written();

@@ -4,6 +4,7 @@
 mod cycles;
 mod edits;
 mod evidence;
+mod noise;
 mod quiet;
 mod succession;
 

@@ -54,9 +54,10 @@ impl InvariantRow {
         let status = invariant.status.as_ref().unwrap_or(&nothing);
         let refused = condition(status, type_::ACCEPTED).filter(|(status, _)| *status == "False");
         let held_back = condition(status, type_::HELD_BACK).filter(|(status, _)| *status == "True");
+        let flapping = condition(status, type_::FLAPPING).filter(|(status, _)| *status == "True");
         Self {
             state: state(invariant, status),
-            message: refused.or(held_back).map(|(_, message)| plain(message, 200)).unwrap_or_default(),
+            message: refused.or(held_back).or(flapping).map(|(_, message)| plain(message, 200)).unwrap_or_default(),
             query: plain(&invariant.spec.query, 200),
             condition: plain(&invariant.spec.condition, 80),
             value: plain(status.value.as_deref().unwrap_or("not asked yet"), 80),
