@@ -15,7 +15,9 @@ pub use invariant::{
     Connection, Dependency, Invariant, InvariantSpec, InvariantStatus, NoData, RecentSample, Severity, Target,
     TargetKind, VerdictName,
 };
-pub use remediation::{Allow, Budget, ConfigMapKey, Mode, Remediation, ScaleBounds, Workload, WorkloadKind};
+pub use remediation::{
+    Allow, Budget, ConfigFormat, ConfigMapKey, Mode, Remediation, ScaleBounds, Workload, WorkloadKind,
+};
 pub use ticket::{
     Approval, ApprovalDecision, ConfigEvidence, Evidence, InvariantReference, Opening, PathChange, PathValue,
     RecentEvent, Ticket, TicketSpec,

@@ -1,18 +1,32 @@
-//! A configuration key as parsed values: what differs, at which path, and how to put allowed paths back.
+//! A configuration key as a document: what differs, at which path, and how to put allowed paths back.
 //!
-//! Paths are JSON pointers (RFC 6901). Everything here is pure; what may be changed is judged on these values and
-//! never on the text.
+//! Paths are JSON pointers (RFC 6901). Everything here is pure. What may be changed is judged on parsed values and never
+//! on the text; a text that readers could read in two ways is not parsed at all. A change of a value changes the bytes of
+//! that value and no others.
 
-use serde_json::{Map, Value};
+use crate::crd::ConfigMapKey;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 
-mod style;
+mod format;
+mod json;
+mod lines;
+mod restore;
+mod toml;
+mod tree;
+mod yaml;
 
-/// Why a key's text is no JSON document.
+pub use format::Format;
+pub use restore::{RestoreError, restore};
+use tree::{Kind, Node};
+
+/// Why a text is no document of its format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not JSON at line {line}, column {column}: {message}")]
-pub struct NotJson {
+#[error("not {format} at line {line}, column {column}: {message}")]
+pub struct NotParsed {
+    /// The format that it was read as.
+    pub format: &'static str,
     /// From 1.
     pub line: usize,
     /// From 1.
@@ -21,7 +35,93 @@ pub struct NotJson {
     pub message: String,
 }
 
-/// One value that differs between two documents. Arrays are compared as a whole.
+/// An error at a byte of the text.
+fn place(format: &'static str, text: &str, at: usize, message: &str) -> NotParsed {
+    let before = &text[..text.floor_char_boundary(at)];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    NotParsed { format, line, column, message: message.to_owned() }
+}
+
+/// A document that was read.
+#[derive(Debug, Clone)]
+pub struct Document {
+    root: Node,
+}
+
+/// Reads a text.
+pub fn parse(text: &str, format: Format) -> Result<Document, NotParsed> {
+    if text.starts_with('\u{feff}') {
+        return Err(place(format.name(), text, 0, "it begins with a byte order mark, which not every reader skips"));
+    }
+    let root = match format {
+        Format::Json => json::parse(text),
+        Format::JsonWithComments => json::parse_with_comments(text),
+        Format::Yaml => yaml::parse(text),
+        Format::Toml => toml::parse(text),
+        Format::Properties => lines::parse_properties(text),
+        Format::Env => lines::parse_env(text),
+        Format::Ini => lines::parse_ini(text),
+        Format::Text => Err(place(format.name(), text, 0, "it is a text without values")),
+    };
+    root.map(|root| Document { root })
+}
+
+impl Document {
+    /// The whole of it, as it is shown: a number that cannot be shown exactly is its text.
+    pub fn value(&self) -> Value {
+        self.root.value()
+    }
+
+    /// The value at a JSON pointer, as it is shown.
+    pub fn at(&self, path: &str) -> Option<Value> {
+        self.root.at(path).map(Node::value)
+    }
+
+    /// The JSON pointer that a path means here: `[name=value]` names the one element of a list with such a member.
+    pub fn resolve(&self, path: &str) -> Option<String> {
+        let (mut here, mut resolved) = (Some(&self.root), String::new());
+        for part in path.split('/').skip(1) {
+            let mut part = part.to_owned();
+            if let (Some(Kind::Sequence(elements)), Some((name, value))) = (here.map(|it| &it.kind), named(&part)) {
+                let is_meant = |node: &&Node| match node.at(&format!("/{name}")).map(|it| &it.kind) {
+                    Some(Kind::Scalar(scalar)) => text_of(&scalar.value) == unescape(value),
+                    _ => false,
+                };
+                let mut meant = elements.iter().enumerate().filter(|(_, node)| is_meant(node));
+                let (at, _) = meant.next()?;
+                if meant.next().is_some() {
+                    return None;
+                }
+                part = at.to_string();
+            }
+            here = here.and_then(|node| node.at(&format!("/{part}")));
+            resolved = format!("{resolved}/{part}");
+        }
+        Some(resolved)
+    }
+}
+
+/// The path of an `allow` list that a path of this document is at or below.
+pub fn covering<'a>(allowed: &'a [String], document: &Document, path: &str) -> Option<&'a String> {
+    allowed.iter().find(|it| document.resolve(it).is_some_and(|it| within(path, &it)))
+}
+
+/// Reads the text of a key that an `allow` list names.
+pub fn parse_key(key: &ConfigMapKey, text: &str) -> Result<Document, NotParsed> {
+    parse(text, Format::of_key(key, text))
+}
+
+/// `[name=value]`.
+fn named(part: &str) -> Option<(&str, &str)> {
+    part.strip_prefix('[')?.strip_suffix(']')?.split_once('=')
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// One value that differs between two documents.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
     /// A JSON pointer; empty for the document itself.
@@ -32,78 +132,41 @@ pub struct Difference {
     pub after: Option<Value>,
 }
 
-/// Reads a key's text.
-pub fn parse(text: &str) -> Result<Value, NotJson> {
-    serde_json::from_str(text).map_err(|error| {
-        let message = error.to_string();
-        let message = message.split(" at line ").next().unwrap_or_default().to_owned();
-        NotJson { line: error.line(), column: error.column(), message }
-    })
-}
-
-/// Every value that differs, in the order of the paths.
-pub fn differences(before: &Value, after: &Value) -> Vec<Difference> {
+/// Every value that differs, in the order of the paths. Lists of another length differ as a whole.
+pub fn differences(before: &Document, after: &Document) -> Vec<Difference> {
     let mut found = Vec::new();
-    collect(String::new(), Some(before), Some(after), &mut found);
+    collect(String::new(), Some(&before.root), Some(&after.root), &mut found);
     found.sort_by(|a, b| a.path.cmp(&b.path));
     found
 }
 
-fn collect(path: String, before: Option<&Value>, after: Option<&Value>, found: &mut Vec<Difference>) {
-    if let (Some(Value::Object(before)), Some(Value::Object(after))) = (before, after) {
-        let added = after.keys().filter(|key| !before.contains_key(*key));
-        for key in before.keys().chain(added) {
-            collect(format!("{path}/{}", escape(key)), before.get(key), after.get(key), found);
+fn collect(path: String, before: Option<&Node>, after: Option<&Node>, found: &mut Vec<Difference>) {
+    match (before.map(|it| &it.kind), after.map(|it| &it.kind)) {
+        (Some(Kind::Mapping(one)), Some(Kind::Mapping(other))) => {
+            let added = other.iter().filter(|it| !one.iter().any(|known| known.name == it.name));
+            for name in one.iter().chain(added).map(|it| it.name.as_str()) {
+                let find = |members: &'_ [tree::Member]| members.iter().position(|it| it.name == name);
+                let (in_one, in_other) = (find(one).map(|at| &one[at].value), find(other).map(|at| &other[at].value));
+                collect(format!("{path}/{}", escape(name)), in_one, in_other, found);
+            }
         }
-    } else if before != after {
-        found.push(Difference { path, before: before.cloned(), after: after.cloned() });
+        (Some(Kind::Sequence(one)), Some(Kind::Sequence(other))) if one.len() == other.len() => {
+            for (at, (one, other)) in one.iter().zip(other).enumerate() {
+                collect(format!("{path}/{at}"), Some(one), Some(other), found);
+            }
+        }
+        _ => {
+            let same = before.zip(after).is_some_and(|(before, after)| before.same(after));
+            if !same {
+                found.push(Difference { path, before: before.map(Node::value), after: after.map(Node::value) });
+            }
+        }
     }
 }
 
 /// Whether `path` is `allowed` or below it.
 pub fn within(path: &str, allowed: &str) -> bool {
     path.strip_prefix(allowed).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// The current text with the values at `paths` as they are in the good text, and everything else as it is.
-/// No paths: the good text itself.
-pub fn restore(current: &str, good: &str, paths: &[String]) -> Result<String, NotJson> {
-    if paths.is_empty() {
-        return Ok(good.to_owned());
-    }
-    let good_value = parse(good)?;
-    let mut value = parse(current)?;
-    for path in paths {
-        put(&mut value, path, good_value.pointer(path));
-    }
-    // Where the whole document is as it was, its very text is the best form of it.
-    Ok(if value == good_value { good.to_owned() } else { style::of(current).write(&value) })
-}
-
-fn put(document: &mut Value, path: &str, value: Option<&Value>) {
-    let Some((parent, key)) = path.rsplit_once('/') else { return };
-    let key = unescape(key);
-    match value {
-        Some(value) => {
-            if let Some(object) = object_at(document, parent) {
-                object.insert(key, value.clone());
-            }
-        }
-        None => {
-            if let Some(object) = document.pointer_mut(parent).and_then(Value::as_object_mut) {
-                object.shift_remove(&key);
-            }
-        }
-    }
-}
-
-/// The object at `path`, with the objects on the way made where they are missing.
-fn object_at<'a>(document: &'a mut Value, path: &str) -> Option<&'a mut Map<String, Value>> {
-    let mut here = document;
-    for key in path.split('/').skip(1) {
-        here = here.as_object_mut()?.entry(unescape(key)).or_insert_with(|| Value::Object(Map::new()));
-    }
-    here.as_object_mut()
 }
 
 /// SHA-256 of a text, in hexadecimal.
@@ -130,73 +193,4 @@ fn unescape(key: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    fn document() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            any::<bool>().prop_map(Value::from),
-            any::<i32>().prop_map(Value::from),
-            "[a-z~/]{0,4}".prop_map(Value::from)
-        ];
-        let node = leaf.prop_recursive(3, 16, 4, |inner| {
-            prop::collection::btree_map("[a-c/~]{1,2}", inner, 0..4)
-                .prop_map(|map| Value::Object(map.into_iter().collect()))
-        });
-        prop::collection::btree_map("[a-c/~]{1,2}", node, 0..4).prop_map(|map| Value::Object(map.into_iter().collect()))
-    }
-
-    proptest! {
-        #[test]
-        fn restoring_every_path_that_differs_restores_the_document(good in document(), current in document()) {
-            let paths: Vec<String> = differences(&good, &current).into_iter().map(|found| found.path).collect();
-            prop_assume!(!paths.is_empty());
-            let restored = restore(&current.to_string(), &good.to_string(), &paths).unwrap();
-            prop_assert_eq!(parse(&restored).unwrap(), good);
-        }
-
-        #[test]
-        fn restoring_touches_nothing_outside_the_paths(good in document(), current in document(), path in "/[a-c]") {
-            let restored = restore(&current.to_string(), &good.to_string(), std::slice::from_ref(&path)).unwrap();
-            for found in differences(&current, &parse(&restored).unwrap()) {
-                prop_assert!(within(&found.path, &path), "{} is outside {}", found.path, path);
-            }
-        }
-    }
-
-    #[test]
-    fn an_unrelated_edit_survives_in_its_own_style() {
-        let good = r#"{"enabled": true, "delay_ms": 20}"#;
-        let current = r#"{"enabled": false, "delay_ms": 900, "burst": 7}"#;
-        let restored = restore(current, good, &["/enabled".into(), "/delay_ms".into()]).unwrap();
-        assert_eq!(restored, r#"{"enabled": true, "delay_ms": 20, "burst": 7}"#);
-    }
-
-    #[test]
-    fn a_value_that_the_good_document_lacks_is_removed() {
-        let restored = restore(r#"{"a":1,"b":{"c":2,"d":3}}"#, r#"{"a":1,"b":{"d":3}}"#, &["/b/c".into()]).unwrap();
-        assert_eq!(restored, r#"{"a":1,"b":{"d":3}}"#);
-    }
-
-    #[test]
-    fn below_a_path_is_within_it_and_a_longer_name_is_not() {
-        assert!(within("/a/b", "/a"));
-        assert!(within("/a", "/a"));
-        assert!(!within("/ab", "/a"));
-        assert!(!within("", "/a"));
-    }
-
-    #[test]
-    fn differences_name_the_deepest_objects_path() {
-        let found = differences(&json!({"a": {"b": 1, "c": [1]}}), &json!({"a": {"b": 2, "c": [1, 2]}, "d": null}));
-        let paths: Vec<_> = found.iter().map(|found| found.path.as_str()).collect();
-        assert_eq!(paths, ["/a/b", "/a/c", "/d"]);
-    }
-
-    #[test]
-    fn broken_json_says_where() {
-        assert_eq!(parse("{\n  nope").unwrap_err().to_string(), "not JSON at line 2, column 3: key must be a string");
-    }
-}
+mod tests;

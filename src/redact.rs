@@ -18,7 +18,7 @@ mod values;
 pub use known::remember;
 
 use crate::crd::PathChange;
-use crate::document::{self, Difference};
+use crate::document::{self, Difference, Format};
 use names::Hides;
 use serde_json::Value;
 use std::ops::Range;
@@ -87,9 +87,10 @@ pub fn sides(difference: &Difference) -> (Option<String>, Option<String>) {
     (side(&difference.before), side(&difference.after))
 }
 
-/// How two texts of a key differ, as tickets show it: by path where both are JSON, else as a whole; at most 32 changes.
-pub fn changes(before: &str, after: &str) -> Vec<PathChange> {
-    let (Ok(old), Ok(new)) = (document::parse(before), document::parse(after)) else {
+/// How two texts of a key differ, as tickets show it: by path where both are of this format, else as a whole; at most 32
+/// changes.
+pub fn changes(format: Format, before: &str, after: &str) -> Vec<PathChange> {
+    let (Ok(old), Ok(new)) = (document::parse(before, format), document::parse(after, format)) else {
         let (before, after) = (Some(line(before, 256)), Some(line(after, 256)));
         return vec![PathChange { path: String::new(), before, after }];
     };

@@ -3,6 +3,7 @@
 use super::policy::Edit;
 use super::target::{kind_name, template};
 use crate::crd::Workload;
+use crate::document::Format;
 use crate::redact;
 use serde_json::{Value, json};
 
@@ -46,7 +47,10 @@ impl ProposedChange {
         match self {
             Self::EditConfig(edit) => {
                 let name = format!("{} of ConfigMap {}", edit.key, edit.name);
-                (redact::line(&name, 256), json!(redact::changes(&edit.before, &edit.after)))
+                (
+                    redact::line(&name, 256),
+                    json!(redact::changes(Format::of(&edit.key, &edit.before), &edit.before, &edit.after)),
+                )
             }
             Self::Restart(it) => (redact::line(&workload(it), 256), json!("restart")),
             Self::Rollback { workload: it, to: _ } => (redact::line(&workload(it), 256), json!("rollback")),

@@ -4,7 +4,7 @@ use super::breaker::Open;
 use super::change::ProposedChange;
 use super::target::kind_name;
 use crate::crd::{Allow, ConfigMapKey, Mode, Workload};
-use crate::document;
+use crate::document::{self, Format};
 use crate::lifecycle::Leave;
 use crate::outage::Outage;
 use crate::redact;
@@ -102,16 +102,18 @@ fn judge_edit(allow: &[Allow], edit: &Edit) -> Result<(), Refusal> {
 }
 
 fn judge_paths(entries: &[&ConfigMapKey], edit: &Edit) -> Result<(), Refusal> {
+    let Some(first) = entries.first() else { return Ok(()) };
     let parse = |text: &str, which: &str| {
-        document::parse(text).map_err(|error| Refusal {
-            code: "NotJson",
+        document::parse(text, Format::of_key(first, &edit.before)).map_err(|error| Refusal {
+            code: "NotParsed",
             message: format!("{which} text of {} is {error}; only paths of it are allowed", edit.key),
         })
     };
     let (before, after) = (parse(&edit.before, "the present")?, parse(&edit.after, "the new")?);
     for found in document::differences(&before, &after) {
-        let allowed = entries.iter().flat_map(|entry| &entry.paths).any(|path| document::within(&found.path, path));
-        if !allowed {
+        // An element that is named by a member must be the same one before and after.
+        let covers = |entry: &ConfigMapKey, document| document::covering(&entry.paths, document, &found.path).is_some();
+        if !entries.iter().any(|entry| covers(entry, &before) && covers(entry, &after)) {
             let path = if found.path.is_empty() { "the whole document" } else { &found.path };
             return Err(Refusal { code: "PathNotAllowed", message: format!("{path} of {} is not allowed", edit.key) });
         }
@@ -182,7 +184,7 @@ mod tests {
 
     fn allow(paths: &[&str]) -> Vec<Allow> {
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
-        vec![Allow::EditConfig(ConfigMapKey { name: "config".into(), key: "a.json".into(), paths })]
+        vec![Allow::EditConfig(ConfigMapKey { name: "config".into(), key: "a.json".into(), format: None, paths })]
     }
 
     fn edit(before: &str, after: &str) -> Edit {
@@ -205,8 +207,8 @@ mod tests {
             (r#"{"delay_ms":500}"#, "[]", "PathNotAllowed"),
             (r#"{"delay_ms_other":1}"#, r#"{"delay_ms_other":2}"#, "PathNotAllowed"),
             (r#"{"delay_ms":500}"#, r#"{"delay_ms":500}"#, "NoChange"),
-            (r#"{"delay_ms":500}"#, r#"{"delay_ms":"#, "NotJson"),
-            (r#"{"delay_ms":"#, r#"{"delay_ms":0}"#, "NotJson"),
+            (r#"{"delay_ms":500}"#, r#"{"delay_ms":"#, "NotParsed"),
+            (r#"{"delay_ms":"#, r#"{"delay_ms":0}"#, "NotParsed"),
             (r#"{"delay_ms":500}"#, r#"{"delay_ms":"«redacted»"}"#, "RedactionMarker"),
         ];
         for (before, after, expected) in table {

@@ -108,11 +108,38 @@ pub struct ConfigMapKey {
     /// The key in its `data`.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
-    /// JSON pointers (RFC 6901) into the key's JSON value: a repair may change what is at or below them, and nothing
-    /// else. Empty: the whole key, of any format. At most 32.
+    /// The format of the key's text; by default told by the ending of the key (`.json`, `.yaml`, `.toml`, `.properties`,
+    /// `.env`, `.ini`, …), and without one that is known by the text. Only a format with values has paths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<ConfigFormat>,
+    /// JSON pointers (RFC 6901) into the key's values, whatever its format: a repair may change what is at or below them,
+    /// and nothing else. An element of a list is named by its number (`/upstreams/0/timeout_ms`) or by one of its members
+    /// (`/upstreams/[host=a]/timeout_ms`). Of properties and env files the paths are `/NAME`, of INI files
+    /// `/SECTION/NAME`. Empty: the whole key, of any format. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 256), regex(pattern = "^(/([^~/]|~0|~1)*)+$")))]
     pub paths: Vec<String>,
+}
+
+/// A format of configuration.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConfigFormat {
+    /// JSON (RFC 8259).
+    Json,
+    /// JSON with comments and trailing commas.
+    JsonWithComments,
+    /// YAML 1.2. Of several documents the first part of a path is the number of the document, from 0.
+    Yaml,
+    /// TOML.
+    Toml,
+    /// Java's properties.
+    Properties,
+    /// Lines `NAME=VALUE`.
+    Env,
+    /// Sections of lines `name = value`.
+    Ini,
+    /// Anything else: it has no paths, and is allowed as a whole or not at all.
+    Text,
 }
 
 /// A workload in the invariant's namespace.

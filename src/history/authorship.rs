@@ -1,7 +1,7 @@
 //! Who gave a value of a ConfigMap its present form, as far as that was seen. Pure.
 
 use super::Revision;
-use crate::document;
+use crate::document::{self, Format};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ fn value_at(revision: &Revision, key: &str, path: &str) -> Option<Value> {
     if path.is_empty() {
         return Some(Value::String(text.clone()));
     }
-    document::parse(text).ok()?.pointer(path).cloned()
+    document::parse(text, Format::of(key, text)).ok()?.at(path)
 }
 
 #[cfg(test)]

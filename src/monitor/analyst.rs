@@ -6,7 +6,7 @@
 use super::record::Record;
 use super::target;
 use crate::crd::{Allow, ConfigEvidence, ConfigMapKey, Evidence, Invariant, PathChange, PathValue, RecentEvent};
-use crate::document;
+use crate::document::{self, Format};
 use crate::history::{ConfigHistory, Revision};
 use crate::probe::Reading;
 use crate::redact;
@@ -134,25 +134,26 @@ pub async fn read_config(client: &Client, namespace: &str, name: &str) -> Option
 fn describe(target: &ConfigMapKey, now: Option<&Revision>, held: Option<&Revision>) -> ConfigEvidence {
     let text = now.and_then(|revision| revision.data.get(&target.key));
     let writer = now.and_then(|revision| revision.writers.get(&target.key));
-    let value = text.and_then(|text| document::parse(text).ok());
+    let document = text.and_then(|text| document::parse_key(target, text).ok());
     let values = target.paths.iter().filter_map(|path| {
-        let found = value.as_ref()?.pointer(path)?;
-        Some(PathValue { path: path.clone(), value: redact::value(path, found) })
+        let document = document.as_ref()?;
+        let found = document.at(&document.resolve(path)?)?;
+        Some(PathValue { path: path.clone(), value: redact::value(path, &found) })
     });
     ConfigEvidence {
         target: target.clone(),
         resource_version: now.map(|revision| revision.resource_version.clone()),
         digest: text.map(|text| document::digest(text)),
         values: values.collect(),
-        changes: changes(held.and_then(|revision| revision.data.get(&target.key)), text),
+        changes: changes(target, held.and_then(|revision| revision.data.get(&target.key)), text),
         changed_by: writer.map(|writer| redact::line(&writer.manager, 128)),
         changed_at: writer.and_then(|writer| writer.at).map(MicroTime),
     }
 }
 
-fn changes(held: Option<&String>, now: Option<&String>) -> Vec<PathChange> {
+fn changes(target: &ConfigMapKey, held: Option<&String>, now: Option<&String>) -> Vec<PathChange> {
     match (held, now) {
-        (Some(held), Some(now)) if held != now => redact::changes(held, now),
+        (Some(held), Some(now)) if held != now => redact::changes(Format::of_key(target, now), held, now),
         _ => Vec::new(),
     }
 }
@@ -219,7 +220,7 @@ mod tests {
     }
 
     fn target() -> ConfigMapKey {
-        ConfigMapKey { name: "config".into(), key: "config.json".into(), paths: vec!["/delay_ms".into()] }
+        ConfigMapKey { name: "config".into(), key: "config.json".into(), format: None, paths: vec!["/delay_ms".into()] }
     }
 
     #[test]

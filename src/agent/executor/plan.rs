@@ -7,7 +7,7 @@ use crate::agent::change::ProposedChange;
 use crate::agent::policy::{self, Edit, Refusal};
 use crate::agent::target::{self, template};
 use crate::crd::{Action, ActionRecord, Allow, ObjectReference, Workload};
-use crate::document;
+use crate::document::{self, Format};
 use crate::gitops::{GitOps, ManagedBy};
 use crate::pods;
 use crate::redact;
@@ -174,13 +174,14 @@ fn record(
     after: String,
 ) -> Planned {
     let kind = object.types.as_ref().map(|types| types.kind.clone()).unwrap_or_default();
+    let shown = (target::shown(action, &before), target::shown(action, &after));
     let record = ActionRecord {
         action,
         object: ObjectReference { kind, name: object.name_any(), uid: object.uid().unwrap_or_default() },
         key: key.to_owned(),
         resource_version: object.resource_version().unwrap_or_default(),
-        diff: redact::diff(&target::shown(action, &before), &target::shown(action, &after), 4096),
-        changes: redact::changes(&target::shown(action, &before), &target::shown(action, &after)),
+        diff: redact::diff(&shown.0, &shown.1, 4096),
+        changes: redact::changes(Format::of(key, &shown.0), &shown.0, &shown.1),
         before_digest: document::digest(&before),
         after_digest: document::digest(&after),
         revision: None,

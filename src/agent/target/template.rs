@@ -5,7 +5,7 @@
 //! security context, the service account, a container more or less), it is not put back at all: half of a revision is a
 //! template that nobody ever ran. Labels and annotations of the template stay as they are now.
 
-use crate::document::{self, Difference};
+use crate::document::{self, Difference, Format};
 use serde_json::{Map, Value, json};
 
 /// The lists of containers of a pod's spec in which a rollback writes; containers are told apart by name. None is ever
@@ -44,8 +44,11 @@ impl Revision {
 
     /// What differs in the part from another, as people are shown it.
     pub fn differences(&self, other: &Self) -> Vec<Difference> {
-        let parsed = |revision: &Self| document::parse(&shown(&revision.part)).unwrap_or_default();
-        document::differences(&parsed(self), &parsed(other))
+        let parsed = |revision: &Self| document::parse(&shown(&revision.part), Format::Json);
+        match (parsed(self), parsed(other)) {
+            (Ok(one), Ok(other)) => document::differences(&one, &other),
+            (Err(_), _) | (_, Err(_)) => Vec::new(),
+        }
     }
 }
 
@@ -75,7 +78,7 @@ fn sorted(value: &Value) -> Value {
 
 /// The part for people: variables by their names, so that what is secret by its name is told by that.
 pub fn shown(part: &str) -> String {
-    let Ok(mut part) = document::parse(part) else { return part.to_owned() };
+    let Ok(mut part) = serde_json::from_str::<Value>(part) else { return part.to_owned() };
     let lists = part.as_object_mut().into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut);
     for container in lists.flat_map(Map::values_mut) {
         let Some(variables) = container.get_mut("env").filter(|env| env.is_array()) else { continue };
@@ -91,7 +94,7 @@ pub fn shown(part: &str) -> String {
 /// The operations of a JSON patch that put a part into the containers of a workload's template; `None`: its containers
 /// are others.
 pub fn operations(spec: &Value, part: &str) -> Option<Vec<Value>> {
-    let wanted = document::parse(part).ok()?;
+    let wanted: Value = serde_json::from_str(part).ok()?;
     let wanted = wanted.as_object()?;
     let is_known = |list: &String| CONTAINER_LISTS.contains(&list.as_str());
     if !wanted.keys().all(is_known) {
@@ -230,7 +233,7 @@ mod tests {
         assert_eq!(paths, ["/containers/main/env/L", "/containers/main/env/PASSWORD"]);
         let told = format!(
             "{:?}{}",
-            crate::redact::changes(&shown(&before.part), &shown(&after.part)),
+            crate::redact::changes(Format::Json, &shown(&before.part), &shown(&after.part)),
             crate::redact::diff(&shown(&before.part), &shown(&after.part), 4096)
         );
         assert!(!told.contains("hunter2") && !told.contains("correct"), "{told}");

@@ -3,7 +3,7 @@
 use super::call::{Call, ReadConfig};
 use super::{SHOWN, baseline};
 use crate::agent::policy::Refusal;
-use crate::document;
+use crate::document::{self, Format};
 use crate::history::Revision;
 use crate::redact;
 use baseline::KnownGood;
@@ -106,9 +106,10 @@ impl Reading {
 
 fn describe_key(revision: &Revision, key: &str) -> String {
     let Some(text) = revision.data.get(key) else { return format!("there is no key {key}") };
-    let content = match document::parse(text) {
-        Ok(value) => redact::line(&value.to_string(), 300),
-        Err(error) => error.to_string(),
+    let content = match document::parse(text, Format::of(key, text)) {
+        Ok(document) => redact::line(&document.value().to_string(), 300),
+        // A text of no format that is known, or a broken one: what it says, on one line.
+        Err(_) => redact::line(text, 300),
     };
     match revision.writers.get(key) {
         Some(writer) => format!("{content}, last written by {}{}", writer.manager, at(writer.at)),

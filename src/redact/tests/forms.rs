@@ -1,5 +1,6 @@
 //! Secrets that must go, by where they stand.
 
+use crate::document::Format;
 use crate::redact::{MARKER, block, changes, diff, line, names_a_secret, remember, value};
 use base64::Engine;
 use serde_json::json;
@@ -164,7 +165,7 @@ fn a_diff_shows_no_secret_and_says_when_one_changes() {
 
 #[test]
 fn changes_of_a_text_that_is_no_json_show_no_secret() {
-    let found = changes("password: one\nb: 2", "password: two\nb: 2");
+    let found = changes(Format::Text, "password: one\nb: 2", "password: two\nb: 2");
     assert!(
         found.iter().all(|it| !format!("{it:?}").contains("one") && !format!("{it:?}").contains("two")),
         "{found:?}"

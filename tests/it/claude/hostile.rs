@@ -88,7 +88,7 @@ fn changes() -> Vec<Case> {
             edit(CONFIG_NAME, CONFIG_KEY, slow, r#""delay_ms": 0, "image": "evil""#),
             "PathNotAllowed",
         ),
-        Case(Event, "edit_config", edit(CONFIG_NAME, CONFIG_KEY, slow, r#""delay_ms": "#), "NotJson"),
+        Case(Event, "edit_config", edit(CONFIG_NAME, CONFIG_KEY, slow, r#""delay_ms": "#), "NotParsed"),
         Case(LastWords, "edit_config", edit(CONFIG_NAME, CONFIG_KEY, "hunter2", "owned"), "NoSuchText"),
         Case(
             Body,

@@ -8,8 +8,8 @@ use crate::agent::executor::FIELD_MANAGER;
 use crate::agent::planner::{Briefing, Reverted};
 use crate::agent::policy::Edit;
 use crate::agent::tools::at;
-use crate::crd::{ATTEMPT_ANNOTATION, ConfigEvidence};
-use crate::document::{self, Difference};
+use crate::crd::{ATTEMPT_ANNOTATION, ConfigEvidence, ConfigMapKey};
+use crate::document::{self, Difference, Document, Format};
 use crate::gitops::{GitOps, ManagedBy};
 use crate::history::{Author, Revision, author};
 use crate::redact;
@@ -112,14 +112,15 @@ pub(super) fn judge(known: &Known, opening: Option<&ConfigEvidence>, briefing: &
     let Some(good) = known.good.as_ref().and_then(|good| good.data.get(&entry.key)) else {
         return nothing(format!("no revision of {} is known under which everything held", entry.name));
     };
-    let differences = match all_differences(good, now, entry.paths.is_empty()) {
-        Ok(differences) => differences,
+    let (differences, document) = match all_differences(entry, good, now) {
+        Ok(found) => found,
         Err(error) => {
             return nothing(format!("{} of {} is {error}, and only paths of it may be changed", entry.key, entry.name));
         }
     };
     let is_allowed = |found: &Difference| {
-        entry.paths.is_empty() || entry.paths.iter().any(|path| document::within(&found.path, path))
+        let covering = |document| document::covering(&entry.paths, document, &found.path);
+        document.as_ref().is_none_or(|document| covering(document).is_some())
     };
     let (allowed, outside): (Vec<_>, Vec<_>) = differences.into_iter().partition(is_allowed);
     let outside =
@@ -170,8 +171,14 @@ fn restoration(
     }
     // A path of an empty allow list is the key as a whole.
     let whole = known.entry.paths.is_empty();
-    let restored = document::restore(now, good, if whole { &[] } else { &paths });
-    let Ok(after) = restored else { return judgement };
+    let format = Format::of_key(&known.entry, now);
+    let after = match document::restore(now, good, if whole { &[] } else { &paths }, format) {
+        Ok(after) => after,
+        Err(error) => {
+            judgement.obstacle = error.to_string();
+            return judgement;
+        }
+    };
     let edit = Edit { name: known.entry.name.clone(), key: known.entry.key.clone(), before: now.to_owned(), after };
     if was_tried(briefing, &edit) {
         "the same change was tried and undone before".clone_into(&mut judgement.obstacle);
@@ -181,13 +188,19 @@ fn restoration(
     judgement
 }
 
-fn all_differences(good: &str, now: &str, whole: bool) -> Result<Vec<Difference>, document::NotJson> {
-    if whole {
+/// What differs, and the present document; a key that is allowed as a whole is compared as one.
+fn all_differences(
+    entry: &ConfigMapKey,
+    good: &str,
+    now: &str,
+) -> Result<(Vec<Difference>, Option<Document>), document::NotParsed> {
+    if entry.paths.is_empty() {
         let text = |text: &str| Some(Value::String(text.to_owned()));
         let found = Difference { path: String::new(), before: text(good), after: text(now) };
-        return Ok(if good == now { Vec::new() } else { vec![found] });
+        return Ok((if good == now { Vec::new() } else { vec![found] }, None));
     }
-    Ok(document::differences(&document::parse(good)?, &document::parse(now)?))
+    let present = document::parse_key(entry, now)?;
+    Ok((document::differences(&document::parse_key(entry, good)?, &present), Some(present)))
 }
 
 /// Whether the value is another than when the ticket was opened. What the evidence does not show exactly is taken as
@@ -197,9 +210,10 @@ fn changed_after_opening(opening: Option<&ConfigEvidence>, found: &Difference, n
     if opening.digest.as_deref() == Some(&document::digest(now)) {
         return false;
     }
-    let Some(path) = opening.target.paths.iter().find(|path| document::within(&found.path, path)) else { return true };
+    let Ok(document) = document::parse_key(&opening.target, now) else { return true };
+    let Some(path) = document::covering(&opening.target.paths, &document, &found.path) else { return true };
     let at_opening = opening.values.iter().find(|it| it.path == *path).map(|it| it.value.clone());
-    let now = document::parse(now).ok().and_then(|now| now.pointer(path).map(|value| redact::value(path, value)));
+    let now = document.resolve(path).and_then(|at| document.at(&at)).map(|value| redact::value(path, &value));
     let inexact = now.as_deref().is_some_and(|now| now.contains(redact::MARKER) || now.ends_with('…'));
     at_opening != now || inexact
 }
@@ -212,7 +226,7 @@ fn in_force_since(known: &Known, revision: &Revision, path: &str) -> Option<Time
         if path.is_empty() {
             return Some(Value::String(text.clone()));
         }
-        document::parse(text).ok()?.pointer(path).cloned()
+        document::parse_key(&known.entry, text).ok()?.at(path)
     };
     let now = value_in(revision);
     let since = known.history.iter().rev().take_while(|it| value_in(it) == now).last();

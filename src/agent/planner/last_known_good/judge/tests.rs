@@ -59,7 +59,7 @@ impl Default for Case {
 impl Case {
     fn judge(self) -> Judgement {
         let paths: Vec<String> = self.paths.iter().map(|path| (*path).to_owned()).collect();
-        let entry = ConfigMapKey { name: "config".into(), key: "k".into(), paths: paths.clone() };
+        let entry = ConfigMapKey { name: "config".into(), key: "k".into(), format: None, paths: paths.clone() };
         let history: Vec<Arc<Revision>> = self
             .history
             .iter()
@@ -75,7 +75,7 @@ impl Case {
                 Box::new(KnownGood { resource_version: "1".into(), data, learned_at: at_second(1) })
             }),
         };
-        let value = document::parse(self.opening).unwrap_or_default();
+        let value = serde_json::from_str::<serde_json::Value>(self.opening).unwrap_or_default();
         let values = paths.iter().filter_map(|path| {
             Some(PathValue { path: path.clone(), value: redact::value(path, value.pointer(path)?) })
         });
@@ -234,10 +234,12 @@ fn a_gitops_tool_that_wrote_what_its_source_says_is_no_culprit_and_its_source_is
             revision.managed_by.clone_from(&managed_by);
             revision
         };
-        let entry = ConfigMapKey { name: "config".into(), key: "k".into(), paths: vec!["/delay_ms".into()] };
+        let entry =
+            ConfigMapKey { name: "config".into(), key: "k".into(), format: None, paths: vec!["/delay_ms".into()] };
         let history = vec![Arc::new(known(GOOD, 9_000, true)), Arc::new(known(SLOW, 9_990, false))];
         let known = Known { entry, revision: Some(Box::new((*history[1]).clone())), history, good: None };
-        let found = document::differences(&document::parse(GOOD).unwrap(), &document::parse(SLOW).unwrap());
+        let read = |text: &str| document::parse(text, Format::Json).unwrap();
+        let found = document::differences(&read(GOOD), &read(SLOW));
         Finding::new(&known, &known.revision.clone().unwrap(), &found[0], gitops).cause()
     };
     let application = ManagedBy { tool: "Argo CD".into(), source: Some("Application shop".into()), command: None };
