@@ -134,6 +134,7 @@ fn settings(double: &Double) -> OperatorSettings {
         tickets_per_invariant: 20,
         suspended: false,
         gitops: harness::gitops::GitOps::default(),
+        lease_duration: harness::lease::DURATION,
         planning: Planning { model: Some(model), last_known_good: false },
         home: NAMESPACE.to_owned(),
     }

@@ -32,6 +32,7 @@ use crate::claude;
 use crate::crd::{Invariant, Ticket};
 use crate::gitops::GitOps;
 use crate::history::ConfigHistory;
+use crate::lease::Permit;
 use crate::probe::{EgressPolicy, Prober};
 use crate::vitals::Vitals;
 use crate::watch::changes_in;
@@ -126,6 +127,8 @@ pub enum AgentError {
 pub struct Context {
     pub(crate) client: Client,
     pub(crate) settings: Settings,
+    /// Who this agent is: the holder of the lease.
+    pub(crate) holder: String,
     pub(crate) executor: Executor,
     pub(crate) tools: Tools,
     pub(crate) prober: Arc<Prober>,
@@ -175,8 +178,14 @@ impl Staff {
     }
 }
 
-/// Works until `shutdown`; then stops between two writes.
-pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) -> Result<(), AgentError> {
+/// Works until `shutdown`; then stops between two writes. Nothing is written once the permit is over.
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    permit: Permit,
+    shutdown: CancellationToken,
+) -> Result<(), AgentError> {
+    let client = permit.fence(client);
     let prober = Prober::new(settings.egress).map_err(|error| AgentError::SetUpTools(error.to_string()))?;
     let prober = Arc::new(prober);
     let history = ConfigHistory::new(client.clone());
@@ -196,6 +205,7 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
         board: Board::default(),
         looks: Semaphore::new(LOOKS_AT_ONCE),
         changed: signal::Sender::new(0),
+        holder: permit.identity().to_owned(),
         client,
         settings,
     });

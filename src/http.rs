@@ -15,18 +15,25 @@ use tokio_util::sync::CancellationToken;
 pub async fn serve(address: SocketAddr, vitals: Vitals, shutdown: CancellationToken) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     let router = Router::new()
-        .route("/healthz", get(async |State(vitals): State<Vitals>| status(vitals.is_alive(), "a loop hangs")))
-        .route(
-            "/readyz",
-            get(async |State(vitals): State<Vitals>| status(vitals.is_ready(), "not everything is seen yet")),
-        )
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(vitals);
     axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.cancelled().await }).await
 }
 
-fn status(well: bool, otherwise: &'static str) -> (StatusCode, &'static str) {
-    if well { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, otherwise) }
+async fn healthz(State(vitals): State<Vitals>) -> (StatusCode, &'static str) {
+    let is_alive = vitals.is_alive();
+    (status(is_alive), if is_alive { "ok" } else { "a loop hangs" })
+}
+
+async fn readyz(State(vitals): State<Vitals>) -> (StatusCode, String) {
+    let (is_ready, words) = vitals.readiness();
+    (status(is_ready), words)
+}
+
+fn status(well: bool) -> StatusCode {
+    if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
 async fn metrics(State(vitals): State<Vitals>) -> impl IntoResponse {

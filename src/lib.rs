@@ -29,6 +29,7 @@ pub mod history;
 pub mod http;
 pub mod injection;
 pub mod journal;
+pub mod lease;
 pub mod ledger;
 pub mod lifecycle;
 pub mod monitor;

@@ -2,8 +2,9 @@
 
 use crate::agent::Planning;
 use crate::gitops::GitOps;
+use crate::lease::{self, LeaseSettings, Standing};
 use crate::probe::EgressPolicy;
-use crate::vitals::Vitals;
+use crate::vitals::{Part, Vitals};
 use crate::{agent, monitor};
 use kube::Client;
 use std::time::Duration;
@@ -35,7 +36,14 @@ pub struct OperatorSettings {
     pub home: String,
     /// What both halves report to.
     pub vitals: Vitals,
+    /// How long a lease is valid that its holder does not renew: whole seconds, at least 3.
+    pub lease_duration: Duration,
 }
+
+/// Whose holder is the monitor that works, in the harness's own namespace.
+pub const MONITOR_LEASE: &str = "harness-monitor";
+/// Whose holder is the agent that works.
+pub const AGENT_LEASE: &str = "harness-agent";
 
 /// Which halves of the operator run in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,13 +75,15 @@ pub async fn run(client: Client, settings: OperatorSettings, shutdown: Cancellat
     run_halves(client, settings, Halves::Both, shutdown).await
 }
 
-/// Runs the given halves until `shutdown`, or until one of them fails.
+/// Runs the given halves until `shutdown`, or until one of them fails. Each works while it holds its lease, and stands by
+/// while another process does.
 pub async fn run_halves(
     client: Client,
     settings: OperatorSettings,
     halves: Halves,
     shutdown: CancellationToken,
 ) -> Result<(), OperatorError> {
+    let (home, vitals) = (settings.home.clone(), settings.vitals.clone());
     let egress = EgressPolicy { allow_loopback: settings.allow_loopback };
     let monitor_settings = monitor::Settings {
         namespaces: settings.namespaces.clone(),
@@ -93,17 +103,30 @@ pub async fn run_halves(
         gitops: settings.gitops,
         home: settings.home,
     };
+    let lease = |name| LeaseSettings { namespace: home.clone(), name, duration: settings.lease_duration };
+    let report = |part| {
+        let vitals = vitals.clone();
+        move |standing: &Standing| vitals.stands(part, standing)
+    };
     // A half that ends ends the other, which stops as at a shutdown.
     let shutdown = shutdown.child_token();
     // Tasks of their own, so that a long step of one does not delay the other.
     let mut tasks: JoinSet<Result<(), OperatorError>> = JoinSet::new();
     if halves != Halves::Agent {
-        let monitor = monitor::run(client.clone(), monitor_settings, shutdown.clone());
-        tasks.spawn(async move { Ok(monitor.await?) });
+        let (lease, report) = (lease(MONITOR_LEASE), report(Part::Monitor));
+        let (client, settings, shutdown) = (client.clone(), monitor_settings, shutdown.clone());
+        tasks.spawn(lease::work_under(client.clone(), lease, report, shutdown, move |permit, term| {
+            let monitor = monitor::run(permit.fence(client.clone()), settings.clone(), term);
+            async move { Ok(monitor.await?) }
+        }));
     }
     if halves != Halves::Monitor {
-        let agent = Box::pin(agent::run(client, agent_settings, shutdown.clone()));
-        tasks.spawn(async move { Ok(agent.await?) });
+        let (lease, report) = (lease(AGENT_LEASE), report(Part::Agent));
+        let (settings, shutdown) = (agent_settings, shutdown.clone());
+        tasks.spawn(lease::work_under(client.clone(), lease, report, shutdown, move |permit, term| {
+            let agent = Box::pin(agent::run(client.clone(), settings.clone(), permit, term));
+            async move { Ok(agent.await?) }
+        }));
     }
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {

@@ -3,6 +3,7 @@
 //! The halves report here; nothing here acts. Labels are bounded: no name of an object is ever one.
 
 use crate::crd::{Phase, VerdictName};
+use crate::lease::Standing;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -42,10 +43,24 @@ struct InPhase {
 }
 
 /// What is known of one loop.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 struct Loop {
     beaten_at: Option<Instant>,
     synced: bool,
+    /// How it stands to its lease.
+    standing: Option<Standing>,
+}
+
+impl Loop {
+    /// Whether it does what it is there for, and what that is. One that stands by is ready to take over.
+    fn readiness(&self) -> (bool, String) {
+        match &self.standing {
+            Some(Standing::Unknown { why }) => (false, format!("its lease cannot be taken: {why}")),
+            Some(Standing::StandsBy { holder }) => (true, format!("stands by; the lease is held by {holder}")),
+            Some(Standing::Holds) | None if self.synced => (true, "at work".to_owned()),
+            Some(Standing::Holds) | None => (false, "not everything is seen yet".to_owned()),
+        }
+    }
 }
 
 /// The vital signs of one process. Cheap to clone; clones share all.
@@ -110,6 +125,18 @@ impl Vitals {
         self.with(part, |it| it.synced = true);
     }
 
+    /// How the process of a loop stands to its lease, told at each look at it. While another process works, the loop does
+    /// not turn.
+    pub fn stands(&self, part: Part, standing: &Standing) {
+        self.with(part, |it| {
+            if *standing != Standing::Holds || it.standing.as_ref() != Some(standing) {
+                it.beaten_at = Some(Instant::now());
+                it.synced = false;
+            }
+            it.standing = Some(standing.clone());
+        });
+    }
+
     /// A check was made.
     pub fn checked(&self, verdict: VerdictName) {
         self.0.checks.get_or_create(&Verdict { verdict: format!("{verdict:?}") }).inc();
@@ -159,11 +186,13 @@ impl Vitals {
         loops.iter().all(|it| it.beaten_at.is_none_or(|at| at.elapsed() < LIMP))
     }
 
-    /// Every loop that turns has seen all there is, and there is one.
-    pub fn is_ready(&self) -> bool {
+    /// Whether every loop does what it is there for, and there is one; and what each does, in a line.
+    pub fn readiness(&self) -> (bool, String) {
         let loops = self.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut turning = loops.iter().filter(|it| it.beaten_at.is_some()).peekable();
-        turning.peek().is_some() && turning.all(|it| it.synced)
+        let turning = || loops.iter().zip(["monitor", "agent"]).filter(|(it, _)| it.beaten_at.is_some());
+        let is_ready = turning().next().is_some() && turning().all(|(it, _)| it.readiness().0);
+        let lines: Vec<String> = turning().map(|(it, name)| format!("{name}: {}\n", it.readiness().1)).collect();
+        (is_ready, lines.concat())
     }
 
     /// All that is counted, in the text format of OpenMetrics.
@@ -191,14 +220,32 @@ mod tests {
     #[test]
     fn it_is_ready_once_every_loop_that_turns_has_seen_everything() {
         let vitals = Vitals::default();
-        assert!(vitals.is_alive() && !vitals.is_ready());
+        let is_ready = || vitals.readiness().0;
+        assert!(vitals.is_alive() && !is_ready());
         vitals.beat(Part::Monitor);
         vitals.synced(Part::Monitor);
-        assert!(vitals.is_ready());
+        assert!(is_ready());
         vitals.beat(Part::Agent);
-        assert!(!vitals.is_ready());
+        assert!(!is_ready());
         vitals.synced(Part::Agent);
-        assert!(vitals.is_ready());
+        assert!(is_ready());
+    }
+
+    #[test]
+    fn one_that_stands_by_is_ready_and_says_for_whom_and_begins_anew_when_it_works() {
+        let vitals = Vitals::default();
+        vitals.stands(Part::Agent, &Standing::Unknown { why: "forbidden".to_owned() });
+        assert_eq!(vitals.readiness(), (false, "agent: its lease cannot be taken: forbidden\n".to_owned()));
+        vitals.stands(Part::Agent, &Standing::StandsBy { holder: "pod-1".to_owned() });
+        assert_eq!(vitals.readiness(), (true, "agent: stands by; the lease is held by pod-1\n".to_owned()));
+        vitals.stands(Part::Agent, &Standing::Holds);
+        assert_eq!(vitals.readiness(), (false, "agent: not everything is seen yet\n".to_owned()));
+        vitals.synced(Part::Agent);
+        vitals.stands(Part::Agent, &Standing::Holds);
+        assert_eq!(vitals.readiness(), (true, "agent: at work\n".to_owned()));
+        vitals.stands(Part::Agent, &Standing::StandsBy { holder: "pod-2".to_owned() });
+        vitals.stands(Part::Agent, &Standing::Holds);
+        assert!(!vitals.readiness().0);
     }
 
     #[test]

@@ -164,9 +164,29 @@ impl Incident<'_> {
             }
             Step::Claim => self.claim(&observed).await,
             Step::Converse => self.converse(&observed).await,
+            Step::Write | Step::Undo if !self.is_mine(&observed) => self.take_over(&observed).await,
             Step::Write => self.write(&observed).await,
             Step::Undo => self.undo(&observed).await,
         }
+    }
+
+    /// Whether the last attempt names this agent as the one that may write it.
+    fn is_mine(&self, observed: &Observed) -> bool {
+        let attempt = observed.ticket.status.as_ref().and_then(|status| status.attempts.last());
+        attempt.is_none_or(|attempt| attempt.holder.as_ref() == Some(&self.context.holder))
+    }
+
+    /// Puts the last attempt into this agent's name before anything is written for it. What its predecessor may still
+    /// have to say of it comes too late from then on, because it is about an older version of the ticket.
+    async fn take_over(&mut self, observed: &Observed) -> Result<Pace, IncidentError> {
+        let holder = self.context.holder.clone();
+        self.happened(observed, Event::Described, "", |status| {
+            if let Some(attempt) = status.attempts.last_mut() {
+                attempt.holder = Some(holder);
+            }
+        })
+        .await?;
+        Ok(Pace::Again)
     }
 
     /// An approval turns the proposal into an attempt, whose exact texts were saved with it.

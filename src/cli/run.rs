@@ -8,6 +8,7 @@ use super::planning;
 use crate::agent::Planning;
 use crate::gitops::GitOps;
 use crate::http;
+use crate::lease;
 use crate::operator::{self, Halves, OperatorSettings};
 use crate::samples::CONFIG_KEY;
 use crate::service::{Service, Settings};
@@ -118,6 +119,7 @@ async fn operate(arguments: Arguments, halves: Halves, service_port: Option<u16>
         tickets_per_invariant: arguments.tickets_per_invariant,
         suspended: arguments.suspended,
         gitops: GitOps::new(arguments.gitops_managers),
+        lease_duration: lease::DURATION,
         // The monitor asks no model.
         // In a pod, the pod's; else that of the kubeconfig's context.
         home: client.default_namespace().to_owned(),

@@ -327,6 +327,11 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub excluded_guards: Vec<String>,
+    /// The agent that may write it: the holder of the agents' lease that saved the intent, or took it over. Absent in
+    /// attempts of before there was a lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub holder: Option<String>,
     /// When the intent was saved, before the write.
     #[schemars(schema_with = "schema::micro_time")]
     pub intended_at: MicroTime,

@@ -5,6 +5,7 @@ mod brakes;
 mod busy;
 pub(crate) mod crash;
 mod gitops;
+mod lease;
 mod objects;
 mod pods;
 pub(crate) mod stage;

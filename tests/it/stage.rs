@@ -16,6 +16,7 @@ use harness::agent::Planning;
 use harness::cli::install::{ensure_config_map, install_definitions};
 use harness::crd::{Invariant, Phase, Ticket};
 use harness::gitops::GitOps;
+use harness::lease;
 use harness::operator::{Halves, OperatorSettings};
 use harness::samples::{CONFIG_KEY, CONFIG_NAME};
 use harness::vitals::Vitals;
@@ -87,6 +88,7 @@ impl Stage {
             ticket_ttl: Duration::from_hours(1),
             tickets_per_invariant: 20,
             suspended: false,
+            lease_duration: lease::DURATION,
             home: self.namespace.clone(),
             planning: Planning { model: None, last_known_good: true },
             gitops: GitOps::default(),

@@ -198,6 +198,7 @@ impl Incident<'_> {
             actions: proposal.actions.clone(),
             guards,
             excluded_guards,
+            holder: Some(self.context.holder.clone()),
             intended_at: micro(Timestamp::now()),
             written_at: None,
             in_force_at: None,

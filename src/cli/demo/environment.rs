@@ -12,6 +12,7 @@ use crate::cluster::control_plane::ControlPlane;
 use crate::cluster::control_plane::assets::Assets;
 use crate::gitops::GitOps;
 use crate::injection::{ConfigKey, inject};
+use crate::lease;
 use crate::operator::{self, OperatorSettings};
 use crate::samples::{CONFIG_KEY, CONFIG_NAME, SERVICE};
 use crate::service::chaos::Fault;
@@ -179,6 +180,7 @@ fn operate(client: &Client, settings: &EnvironmentSettings) -> Part {
         tickets_per_invariant: 20,
         suspended: false,
         gitops: GitOps::default(),
+        lease_duration: lease::DURATION,
         planning: settings.planning.clone(),
         home: settings.namespace.clone(),
     };
