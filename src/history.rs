@@ -3,8 +3,10 @@
 //! Touches the world in one way: a watch for each ConfigMap that somebody asked to follow.
 
 mod authorship;
+mod fields;
 
 pub use authorship::{Author, author};
+pub use fields::writer_of;
 
 use crate::crd::{Allow, Invariant};
 use crate::gitops::{self, ManagedBy};

@@ -122,6 +122,7 @@ fn in_open(event: Event) -> Transition {
         | Event::InForce
         | Event::VerifyTimedOut { .. }
         | Event::GuardRegressed { .. }
+        | Event::BroughtBack
         | Event::Blind
         | Event::SightRegained
         | Event::Restored { .. }
@@ -176,6 +177,7 @@ fn in_diagnosing(event: Event) -> Transition {
         | Event::InForce
         | Event::VerifyTimedOut { .. }
         | Event::GuardRegressed { .. }
+        | Event::BroughtBack
         | Event::Blind
         | Event::SightRegained
         | Event::Restored { .. }
@@ -214,6 +216,7 @@ fn in_awaiting_approval(event: Event) -> Transition {
         | Event::InForce
         | Event::VerifyTimedOut { .. }
         | Event::GuardRegressed { .. }
+        | Event::BroughtBack
         | Event::Blind
         | Event::SightRegained
         | Event::Restored { .. }
@@ -260,6 +263,7 @@ fn in_repairing(event: Event) -> Transition {
         | Event::InForce
         | Event::VerifyTimedOut { .. }
         | Event::GuardRegressed { .. }
+        | Event::BroughtBack
         | Event::Blind
         | Event::SightRegained
         | Event::Restored { .. }
@@ -285,6 +289,7 @@ fn in_verifying(event: Event) -> Transition {
         Event::VerifyTimedOut { others_wrote: true } | Event::GuardRegressed { others_wrote: true } => {
             escalated(Outcome::Contested)
         }
+        Event::BroughtBack => Transition::to(Phase::Diagnosing, "BroughtBack", Effect::StartPlanner),
         Event::Blind => Transition::to(Phase::Verifying, "Blind", Effect::None),
         Event::Suspended => Transition::to(Phase::Verifying, "Suspended", Effect::None),
         Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
@@ -352,6 +357,7 @@ fn in_rolling_back(event: Event) -> Transition {
         | Event::InForce
         | Event::VerifyTimedOut { .. }
         | Event::GuardRegressed { .. }
+        | Event::BroughtBack
         | Event::Blind
         | Event::SightRegained
         | Event::RetryRequested
@@ -390,6 +396,7 @@ fn in_escalated(event: Event) -> Transition {
         | Event::InForce
         | Event::VerifyTimedOut { .. }
         | Event::GuardRegressed { .. }
+        | Event::BroughtBack
         | Event::Blind
         | Event::SightRegained
         | Event::Restored { .. }

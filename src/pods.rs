@@ -191,34 +191,51 @@ fn refreshment(pod: &Pod, written: Written<'_>) -> String {
     words.join(" ")
 }
 
-/// The workloads whose pods take a ConfigMap in a way that needs a restart; `None` for a pod without one.
-pub async fn needing_restart(
-    client: &Client,
-    namespace: &str,
-    config_map: &str,
-) -> Result<Vec<Option<Workload>>, kube::Error> {
+/// Whose pods take a ConfigMap in a way that needs a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Consumer {
+    /// A workload that can be restarted.
+    Workload(Workload),
+    /// Anything else.
+    Other {
+        /// Its kind; `Pod` for a pod without a controller.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Who takes a ConfigMap in a way that needs a restart.
+pub async fn needing_restart(client: &Client, namespace: &str, config_map: &str) -> Result<Vec<Consumer>, kube::Error> {
     let mut found = Vec::new();
     for pod in running(client, namespace).await?.iter().filter(|pod| use_of(pod, config_map) == Use::Fixed) {
-        let workload = workload(client, namespace, pod).await?;
-        if !found.contains(&workload) {
-            found.push(workload);
+        let consumer = consumer(client, namespace, pod).await?;
+        if !found.contains(&consumer) {
+            found.push(consumer);
         }
     }
     Ok(found)
 }
 
-async fn workload(client: &Client, namespace: &str, pod: &Pod) -> Result<Option<Workload>, kube::Error> {
+async fn consumer(client: &Client, namespace: &str, pod: &Pod) -> Result<Consumer, kube::Error> {
+    let other = |kind: &str, name: &str| Consumer::Other { kind: kind.to_owned(), name: name.to_owned() };
     let Some(owner) = pod.owner_references().iter().find(|owner| owner.controller == Some(true)) else {
-        return Ok(None);
+        return Ok(other("Pod", &pod.name_any()));
     };
     match owner.kind.as_str() {
-        "StatefulSet" => Ok(Some(Workload { kind: WorkloadKind::StatefulSet, name: owner.name.clone() })),
+        "StatefulSet" => Ok(Consumer::Workload(Workload { kind: WorkloadKind::StatefulSet, name: owner.name.clone() })),
         "ReplicaSet" => {
             let set = Api::<ReplicaSet>::namespaced(client.clone(), namespace).get_opt(&owner.name).await?;
-            let owner = set.and_then(|it| it.owner_references().iter().find(|it| it.kind == "Deployment").cloned());
-            Ok(owner.map(|owner| Workload { kind: WorkloadKind::Deployment, name: owner.name }))
+            let above = set.and_then(|it| it.owner_references().iter().find(|it| it.controller == Some(true)).cloned());
+            Ok(match above {
+                Some(above) if above.kind == "Deployment" => {
+                    Consumer::Workload(Workload { kind: WorkloadKind::Deployment, name: above.name })
+                }
+                Some(above) => other(&above.kind, &above.name),
+                None => other(&owner.kind, &owner.name),
+            })
         }
-        _ => Ok(None),
+        kind => Ok(other(kind, &owner.name)),
     }
 }
 

@@ -1,20 +1,19 @@
-//! Which revision of a ConfigMap is good: the one under which everything about its target held long enough.
+//! What is good of a ConfigMap or a workload: the state under which everything about its target held long enough.
 //!
 //! The rule is pure ([`ripe`]); the revisions are kept as ControllerRevisions, bounded, which only the agent reads.
 
-use super::executor::FIELD_MANAGER;
-use crate::crd::{Allow, Connection, Invariant, Target, VerdictName, type_};
-use crate::document;
+mod records;
+pub mod workload;
+
+use super::target::kind_name;
+use crate::crd::{Allow, Connection, Invariant, Target, TargetKind, VerdictName, Workload, WorkloadKind, type_};
 use crate::history::Revision;
 use crate::probe::{self, Condition, Prober, Query, Verdict};
 use crate::watch::ObjectKey;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::ControllerRevision;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::{Client, ResourceExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::Client;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
@@ -25,13 +24,10 @@ use std::time::Duration;
 pub const KNOWN_GOOD_LABEL: &str = "harness.dev/known-good";
 /// How the names of ControllerRevisions that hold a good revision begin. Earlier ones do not.
 pub const KNOWN_GOOD_PREFIX: &str = "harness-good-";
-/// Names the ConfigMap.
+/// Names the ConfigMap, or the kind and the name of a workload.
 pub const OBJECT_LABEL: &str = "harness.dev/object";
 /// When the revision was last found to be good.
 pub const LEARNED_ANNOTATION: &str = "harness.dev/learned-at";
-
-/// Good revisions kept for each ConfigMap.
-const KEPT: usize = 5;
 
 /// Invariants of a group that are asked at once.
 const LOOKS_AT_ONCE: usize = 8;
@@ -58,13 +54,40 @@ struct Stored {
 /// The invariants that must hold for a ConfigMap to be good: those that let a repair touch it, and all that are about
 /// the same target as one of them.
 pub fn group<'a>(config: &ObjectKey, invariants: &'a HashMap<ObjectKey, Arc<Invariant>>) -> Vec<&'a Arc<Invariant>> {
-    let in_namespace = || invariants.iter().filter(|(key, _)| key.namespace == config.namespace).map(|(_, it)| it);
-    let names = |it: &Invariant| config_names(it).any(|name| name == config.name);
+    group_of(&config.namespace, invariants, |it| config_names(it).any(|name| name == config.name))
+}
+
+/// The invariants that must hold for a workload to be good: also those that are about itself.
+pub fn group_of_workload<'a>(
+    namespace: &str,
+    workload: &Workload,
+    invariants: &'a HashMap<ObjectKey, Arc<Invariant>>,
+) -> Vec<&'a Arc<Invariant>> {
+    group_of(namespace, invariants, |it| {
+        let is_target = it.spec.target_ref.as_ref().is_some_and(|target| is_about(target, workload));
+        is_target || workloads_of(it).any(|named| named == *workload)
+    })
+}
+
+fn group_of<'a>(
+    namespace: &str,
+    invariants: &'a HashMap<ObjectKey, Arc<Invariant>>,
+    names: impl Fn(&Invariant) -> bool,
+) -> Vec<&'a Arc<Invariant>> {
+    let in_namespace = || invariants.iter().filter(|(key, _)| key.namespace == namespace).map(|(_, it)| it);
     let targets: Vec<&Target> =
         in_namespace().filter(|it| names(it)).filter_map(|it| it.spec.target_ref.as_ref()).collect();
     in_namespace()
         .filter(|it| names(it) || it.spec.target_ref.as_ref().is_some_and(|target| targets.contains(&target)))
         .collect()
+}
+
+fn is_about(target: &Target, workload: &Workload) -> bool {
+    let same_kind = match workload.kind {
+        WorkloadKind::Deployment => target.kind == TargetKind::Deployment,
+        WorkloadKind::StatefulSet => target.kind == TargetKind::StatefulSet,
+    };
+    same_kind && target.name == workload.name
 }
 
 /// The names of the ConfigMaps that a repair of this invariant may touch.
@@ -73,6 +96,20 @@ pub fn config_names(invariant: &Invariant) -> impl Iterator<Item = &str> {
         Allow::EditConfig(target) => Some(target.name.as_str()),
         Allow::Restart(_) | Allow::Rollback(_) | Allow::Scale(_) => None,
     })
+}
+
+/// The workloads that a repair of this invariant may put back into a good state.
+pub fn workloads_of(invariant: &Invariant) -> impl Iterator<Item = Workload> {
+    invariant.spec.remediation.allow.iter().filter_map(|allow| match allow {
+        Allow::Rollback(workload) => Some(workload.clone()),
+        Allow::Scale(bounds) => Some(Workload { kind: bounds.kind, name: bounds.name.clone() }),
+        Allow::EditConfig(_) | Allow::Restart(_) => None,
+    })
+}
+
+/// The key of a workload among the objects that are claimed and learned.
+pub fn key_of(namespace: &str, workload: &Workload) -> ObjectKey {
+    ObjectKey::new(namespace, format!("{}/{}", kind_name(workload.kind), workload.name))
 }
 
 /// Since when each invariant holds without a break, by the clock of this process.
@@ -138,84 +175,21 @@ pub async fn holds_now(prober: &Prober, group: &[Arc<Invariant>]) -> bool {
 
 /// The newest good revision of a ConfigMap.
 pub async fn newest(client: &Client, config: &ObjectKey) -> Result<Option<KnownGood>, kube::Error> {
-    let found = list(client, config).await?;
-    Ok(found.into_iter().max_by_key(|revision| revision.revision).and_then(|revision| {
-        let learned_at = learned_at(&revision);
-        let stored: Stored = serde_json::from_value(revision.data?.0).ok()?;
+    let found = records::newest(client, &config.namespace, &config.name).await?;
+    Ok(found.and_then(|(stored, learned_at)| {
+        let stored: Stored = serde_json::from_value(stored).ok()?;
         Some(KnownGood { resource_version: stored.resource_version, data: stored.data, learned_at })
     }))
 }
 
 /// Keeps a revision as the newest good one. Writes nothing if it is that already.
 pub async fn keep(client: &Client, config: &ObjectKey, revision: &Revision, now: Timestamp) -> Result<(), kube::Error> {
-    let mut known = list(client, config).await?;
-    known.sort_by_key(|it| std::cmp::Reverse(it.revision));
-    if newest_data(&known).is_some_and(|data| data == revision.data) {
-        return Ok(());
-    }
-    let number = known.first().map_or(0, |it| it.revision) + 1;
-    let api: Api<ControllerRevision> = Api::namespaced(client.clone(), &config.namespace);
-    let good = controller_revision(config, revision, number, now);
-    let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    match api.create(&parameters, &good).await {
-        Ok(_) => {}
-        // The same data was good once before: it is the newest again.
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            let promotion = json!({ "revision": number, "metadata": { "annotations": good.metadata.annotations } });
-            let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            api.patch(&good.name_any(), &parameters, &Patch::Merge(promotion)).await?;
-        }
-        Err(error) => return Err(error),
-    }
-    tracing::info!(%config, resource_version = revision.resource_version, "a good revision was learned");
-    for old in known.iter().filter(|it| it.name_any() != good.name_any()).skip(KEPT - 1) {
-        api.delete(&old.name_any(), &DeleteParams::default()).await?;
-    }
-    Ok(())
-}
-
-async fn list(client: &Client, config: &ObjectKey) -> Result<Vec<ControllerRevision>, kube::Error> {
-    let api: Api<ControllerRevision> = Api::namespaced(client.clone(), &config.namespace);
-    let selector = format!("{KNOWN_GOOD_LABEL}=true,{OBJECT_LABEL}={}", label_value(&config.name));
-    Ok(api.list(&ListParams::default().labels(&selector)).await?.items)
-}
-
-fn newest_data(newest_first: &[ControllerRevision]) -> Option<BTreeMap<String, String>> {
-    let data = newest_first.first()?.data.clone()?;
-    Some(serde_json::from_value::<Stored>(data.0).ok()?.data)
-}
-
-fn controller_revision(config: &ObjectKey, revision: &Revision, number: i64, now: Timestamp) -> ControllerRevision {
     let stored = Stored {
         name: config.name.clone(),
         resource_version: revision.resource_version.clone(),
         data: revision.data.clone(),
     };
-    let digest = document::digest(&format!("{}\0{}", config.name, json!(stored.data)));
-    let shortened: String = config.name.chars().take(200).collect();
-    ControllerRevision {
-        metadata: ObjectMeta {
-            name: Some(format!("{KNOWN_GOOD_PREFIX}{shortened}-{}", &digest[..12])),
-            labels: Some(BTreeMap::from([
-                (KNOWN_GOOD_LABEL.to_owned(), "true".to_owned()),
-                (OBJECT_LABEL.to_owned(), label_value(&config.name)),
-            ])),
-            annotations: Some(BTreeMap::from([(LEARNED_ANNOTATION.to_owned(), now.to_string())])),
-            ..ObjectMeta::default()
-        },
-        data: Some(RawExtension(json!(stored))),
-        revision: number,
-    }
-}
-
-fn learned_at(revision: &ControllerRevision) -> Timestamp {
-    let noted = revision.annotations().get(LEARNED_ANNOTATION).and_then(|time| time.parse().ok());
-    noted.or(revision.creation_timestamp().map(|time| time.0)).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-/// A name as a label value, which is at most 63 characters long.
-fn label_value(name: &str) -> String {
-    if name.len() <= 63 { name.to_owned() } else { document::digest(name)[..63].to_owned() }
+    records::keep(client, &config.namespace, &config.name, json!(stored), now).await
 }
 
 #[cfg(test)]

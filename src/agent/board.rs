@@ -1,10 +1,10 @@
 //! What the agent knows of all invariants and tickets, as the watches bring it.
 
-use super::baseline::{Runs, config_names};
+use super::baseline::{Runs, config_names, key_of, workloads_of};
 use super::breaker::{self, Repair, Told};
 use super::planner::{Reverted, Sibling};
 use crate::crd::{
-    ActionRecord, Attempt, AttemptResult, Invariant, ObjectReference, Ticket, VerdictName, reason, type_,
+    ActionRecord, Attempt, AttemptResult, Invariant, ObjectReference, Ticket, VerdictName, Workload, reason, type_,
 };
 use crate::outage::Outage;
 use crate::question;
@@ -167,25 +167,23 @@ impl Board {
         of_same.flat_map(|it| attempts(it)).cloned().collect()
     }
 
-    /// What verified repairs in a namespace took away.
+    /// What repairs in a namespace took away.
     pub fn reverted(&self, namespace: &str) -> Vec<Reverted> {
         let state = self.lock();
-        let mut found = Vec::new();
-        for ticket in state.tickets.values().filter(|it| it.namespace().as_deref() == Some(namespace)) {
-            for attempt in attempts(ticket).iter().filter(|it| it.result == AttemptResult::Verified) {
-                let (Some(written_at), Some(settled_at)) = (&attempt.written_at, &attempt.settled_at) else { continue };
-                for action in &attempt.actions {
-                    found.extend(action.changes.iter().map(|change| Reverted {
-                        ticket: ticket.name_any(),
-                        name: action.object.name.clone(),
-                        path: if change.path.is_empty() { action.key.clone() } else { change.path.clone() },
-                        value: change.before.clone(),
-                        written_at: written_at.0,
-                        settled_at: settled_at.0,
-                    }));
-                }
-            }
-        }
+        let of_namespace = state.tickets.values().filter(|it| it.namespace().as_deref() == Some(namespace));
+        of_namespace.flat_map(|ticket| reverted_by(ticket)).collect()
+    }
+
+    /// The workloads that some repair may put back into a good state, each with its key.
+    pub fn workloads(&self) -> Vec<(ObjectKey, Workload)> {
+        let state = self.lock();
+        let of_all = state
+            .invariants
+            .iter()
+            .flat_map(|(key, it)| workloads_of(it).map(|workload| (key_of(&key.namespace, &workload), workload)));
+        let mut found: Vec<_> = of_all.collect();
+        found.sort_by(|(one, _), (other, _)| one.cmp(other));
+        found.dedup_by(|(one, _), (other, _)| one == other);
         found
     }
 
@@ -201,6 +199,31 @@ impl Board {
         found.dedup();
         found
     }
+}
+
+/// What the repairs of a ticket took away that were verified, or were not because it was brought back.
+pub fn reverted_by(ticket: &Ticket) -> Vec<Reverted> {
+    let evidence = ticket.spec.evidence.as_ref();
+    let writer = |name: &str, key: &str| {
+        let of_key = evidence?.config.iter().find(|it| it.target.name == name && it.target.key == key);
+        of_key?.changed_by.clone()
+    };
+    let counts = |it: &&Attempt| matches!(it.result, AttemptResult::Verified | AttemptResult::Overwritten);
+    let mut found = Vec::new();
+    for attempt in attempts(ticket).iter().filter(counts) {
+        let Some(written_at) = &attempt.written_at else { continue };
+        for action in &attempt.actions {
+            found.extend(action.changes.iter().map(|change| Reverted {
+                ticket: ticket.name_any(),
+                name: action.object.name.clone(),
+                path: if change.path.is_empty() { action.key.clone() } else { change.path.clone() },
+                value: change.before.clone(),
+                by: writer(&action.object.name, &action.key),
+                written_at: written_at.0,
+            }));
+        }
+    }
+    found
 }
 
 fn attempts(ticket: &Ticket) -> &[Attempt] {

@@ -44,6 +44,8 @@ pub struct Facts {
     /// Since when the last attempt's change is, or will be, in force where it is read; `None` while a rollout is under
     /// way.
     pub in_force_from: Option<Timestamp>,
+    /// Who brought back what the last attempt took away, and where: instead of its change, the fault is there again.
+    pub brought_back: Option<String>,
     /// Guards of the last attempt that are broken now.
     pub regressed_guards: Vec<String>,
     /// What others wrote to the objects of the last attempt since it was planned: who, what and when.
@@ -256,6 +258,10 @@ fn in_verifying(observed: &Observed, status: &TicketStatus, invariant: &Invarian
     let Some(attempt) = status.attempts.last() else {
         return Step::Happened(Event::VerifyTimedOut { others_wrote: true }, "the attempt is gone".to_owned());
     };
+    if let Some(what) = facts.brought_back.as_ref().filter(|_| !facts.suspended) {
+        let message = format!("{what} before the change was verified; it is looked at as a new fault");
+        return Step::Happened(Event::BroughtBack, message);
+    }
     let Some(in_force_at) = attempt.in_force_at.as_ref().map(|at| at.0) else {
         return not_in_force(observed, status, attempt, invariant, now);
     };
@@ -320,7 +326,10 @@ fn in_rolling_back(observed: &Observed, status: &TicketStatus, max_attempts: u32
         if observed.ticket.metadata.deletion_timestamp.is_some() {
             return Step::Happened(Event::TicketDeleted, "the ticket was deleted; its change was undone".to_owned());
         }
-        let counts = |it: &&Attempt| it.number > status.forgiven_attempts && it.result != AttemptResult::NotWritten;
+        let counts = |it: &&Attempt| {
+            it.number > status.forgiven_attempts
+                && !matches!(it.result, AttemptResult::NotWritten | AttemptResult::Overwritten)
+        };
         let made = u32::try_from(status.attempts.iter().filter(counts).count()).unwrap_or(u32::MAX);
         let message = format!("attempt {made} of {max_attempts} was undone");
         return Step::Happened(Event::Restored { attempts_left: made < max_attempts }, message);
@@ -350,7 +359,9 @@ pub fn cooldown_until<'a>(attempts: impl Iterator<Item = &'a Attempt>, invariant
     let cooldown = signed(invariant.spec.remediation.cooldown.into());
     let failed = attempts.filter(|it| match it.result {
         AttemptResult::Undone | AttemptResult::LeftInPlace => true,
-        AttemptResult::Unsettled | AttemptResult::Verified | AttemptResult::NotWritten => false,
+        AttemptResult::Unsettled | AttemptResult::Verified | AttemptResult::NotWritten | AttemptResult::Overwritten => {
+            false
+        }
     });
     failed.filter_map(|it| it.settled_at.as_ref()?.0.checked_add(cooldown).ok()).max()
 }

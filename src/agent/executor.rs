@@ -11,7 +11,7 @@ mod write;
 
 pub use plan::{NotPlanned, Planned, hash as proposal_hash};
 pub use pre_image::{PRE_IMAGE_LABEL, PRE_IMAGE_PREFIX, PreImage};
-pub use state::{Marks, ObjectActions, TargetState, by_object, is_as_planned, target_state};
+pub use state::{Marks, ObjectActions, TargetState, brought_back, by_object, is_as_planned, target_state};
 
 use super::target;
 use crate::crd::{Action, ActionRecord};

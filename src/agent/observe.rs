@@ -8,10 +8,11 @@ use super::Context;
 use super::baseline::holds_now;
 use super::board;
 use super::decide::{Facts, Observed, cooldown_until};
-use super::executor::{FIELD_MANAGER, Marks, TargetState, by_object, is_as_planned, target_state};
+use super::executor::{FIELD_MANAGER, Marks, TargetState, brought_back, by_object, is_as_planned, target_state};
 use super::incident::objects;
 use crate::crd::{
-    ActionRecord, Attempt, Invariant, ObjectReference, Phase, SUSPEND_ANNOTATION, Ticket, TicketStatus, VerdictName,
+    ActionRecord, Attempt, Invariant, ObjectReference, Phase, PlannerName, SUSPEND_ANNOTATION, Ticket, TicketStatus,
+    VerdictName,
 };
 use crate::gitops;
 use crate::lifecycle;
@@ -51,7 +52,7 @@ pub async fn observe(
         Some(invariant) => facts(context, &ticket, &status, invariant, suspended).await?,
         // What is left to know is whether an unsettled attempt was written.
         None => {
-            let (targets, other_writes) = targets(context, &ticket, &status).await?;
+            let Became { targets, other_writes, brought_back: _ } = targets(context, &ticket, &status).await?;
             Facts { targets, other_writes, ..Facts::default() }
         }
     };
@@ -74,7 +75,7 @@ async fn facts(
     namespace_suspended: bool,
 ) -> Result<Facts, kube::Error> {
     let namespace = ticket.namespace().unwrap_or_default();
-    let (targets, other_writes) = targets(context, ticket, status).await?;
+    let Became { targets, other_writes, brought_back } = targets(context, ticket, status).await?;
     Ok(Facts {
         suspended: context.settings.suspended || namespace_suspended || says_so(invariant.annotations()),
         outage: context.board.outage(&namespace),
@@ -83,6 +84,7 @@ async fn facts(
         cooldown_until: cooldown_until(context.board.earlier_attempts(ticket).iter(), invariant),
         targets,
         other_writes,
+        brought_back,
         in_force_from: in_force_from(context, ticket, status).await?,
         regressed_guards: regressed_guards(context, &namespace, status),
         blind: is_blind(invariant),
@@ -124,21 +126,33 @@ fn unsettled(status: &TicketStatus) -> Option<&Attempt> {
     status.attempts.last().filter(|_| lifecycle::unsettled(status.phase))
 }
 
-/// What became of the parts that the last attempt changes, and what others wrote to them.
-async fn targets(
-    context: &Context,
-    ticket: &Ticket,
-    status: &TicketStatus,
-) -> Result<(Vec<TargetState>, Vec<String>), kube::Error> {
+/// What became of the parts that the last attempt changes.
+#[derive(Default)]
+struct Became {
+    /// In the order of its actions.
+    targets: Vec<TargetState>,
+    /// What others wrote to them.
+    other_writes: Vec<String>,
+    /// Who brought the fault back instead of its change.
+    brought_back: Option<String>,
+}
+
+/// Looks at them.
+async fn targets(context: &Context, ticket: &Ticket, status: &TicketStatus) -> Result<Became, kube::Error> {
     let namespace = ticket.namespace().unwrap_or_default();
-    let Some(attempt) = unsettled(status) else { return Ok((Vec::new(), Vec::new())) };
+    let Some(attempt) = unsettled(status) else { return Ok(Became::default()) };
     let marks = Marks::of(ticket, attempt.number);
     let objects = objects_of(context, &namespace, &attempt.actions).await?;
     let state = |it: &ActionRecord| target_state(objects.get(&it.object), it, &marks);
-    let became: Vec<TargetState> = attempt.actions.iter().map(state).collect();
-    let foreign = attempt.actions.iter().zip(&became).filter(|(_, state)| **state == TargetState::Foreign);
-    let other_writes = foreign.filter_map(|(it, _)| other_write(objects.get(&it.object)?, it)).collect();
-    Ok((became, other_writes))
+    let targets: Vec<TargetState> = attempt.actions.iter().map(state).collect();
+    let foreign = || attempt.actions.iter().zip(&targets).filter(|(_, state)| **state == TargetState::Foreign);
+    let other_writes = foreign().filter_map(|(it, _)| other_write(objects.get(&it.object)?, it)).collect();
+    // Whatever else a model changed may still have to be undone.
+    let all_foreign = targets.iter().all(|it| *it == TargetState::Foreign);
+    let counts = status.phase == Phase::Verifying && (all_foreign || attempt.planner == PlannerName::LastKnownGood);
+    let mut again = foreign().filter_map(|(it, _)| brought_back(objects.get(&it.object)?, it));
+    let brought_back = if counts { again.next() } else { None };
+    Ok(Became { targets, other_writes, brought_back })
 }
 
 /// Who besides the harness owns the part that an action changes, by the API server's account.

@@ -18,7 +18,6 @@ use crate::history::Revision;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What a planner is told at the start, and again when a change of it is not in force.
 #[derive(Debug, Clone)]
@@ -27,8 +26,6 @@ pub struct Briefing {
     pub ticket: Arc<Ticket>,
     /// The invariant as it is now.
     pub invariant: Arc<Invariant>,
-    /// How long everything must hold for a revision to be good.
-    pub good_after: Duration,
     /// What repairs in this namespace reverted.
     pub reverted: Vec<Reverted>,
     /// The configuration that a repair may touch, as it is now.
@@ -74,10 +71,10 @@ pub struct Reverted {
     pub path: String,
     /// The value, as a ticket shows it; `None`: it was absent.
     pub value: Option<String>,
+    /// Who had written it, where that is known.
+    pub by: Option<String>,
     /// When it was taken away.
     pub written_at: Timestamp,
-    /// When that repair was verified.
-    pub settled_at: Timestamp,
 }
 
 /// What a session wants next.

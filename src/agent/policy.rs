@@ -3,7 +3,7 @@
 use super::breaker::Open;
 use super::change::ProposedChange;
 use super::target::kind_name;
-use crate::crd::{Allow, ConfigMapKey, Mode, Workload};
+use crate::crd::{Allow, ConfigMapKey, Mode, ScaleBounds, Workload};
 use crate::document::{self, Format};
 use crate::lifecycle::Leave;
 use crate::outage::Outage;
@@ -52,17 +52,16 @@ pub fn may_restart(allow: &[Allow], workload: &Workload) -> Result<(), Refusal> 
     if named { Ok(()) } else { Err(not_named("RestartNotAllowed", "restart", workload)) }
 }
 
-fn may_roll_back(allow: &[Allow], workload: &Workload) -> Result<(), Refusal> {
+/// Whether the `allow` list permits a rollback.
+pub fn may_roll_back(allow: &[Allow], workload: &Workload) -> Result<(), Refusal> {
     let named = allow.iter().any(|entry| matches!(entry, Allow::Rollback(named) if named == workload));
     if named { Ok(()) } else { Err(not_named("RollbackNotAllowed", "rollback", workload)) }
 }
 
 fn may_scale(allow: &[Allow], workload: &Workload, replicas: u32) -> Result<(), Refusal> {
-    let bounds = allow.iter().find_map(|entry| match entry {
-        Allow::Scale(bounds) if bounds.kind == workload.kind && bounds.name == workload.name => Some(bounds),
-        _ => None,
-    });
-    let Some(bounds) = bounds else { return Err(not_named("ScaleNotAllowed", "scale", workload)) };
+    let Some(bounds) = scale_bounds(allow, workload) else {
+        return Err(not_named("ScaleNotAllowed", "scale", workload));
+    };
     if (bounds.min.max(1)..=bounds.max).contains(&replicas) {
         return Ok(());
     }
@@ -129,6 +128,20 @@ pub fn readable(allow: &[Allow], name: &str, key: &str) -> Result<(), Refusal> {
     let known = config_entries(allow).any(|entry| entry.name == name);
     let code = if known { "KeyNotAllowed" } else { "ObjectNotAllowed" };
     Err(Refusal { code, message: format!("the allow list does not name key {key} of ConfigMap {name}") })
+}
+
+/// Whether the `allow` list lets a workload be compared with its last good state.
+pub fn readable_workload(allow: &[Allow], workload: &Workload) -> Result<(), Refusal> {
+    let scalable = scale_bounds(allow, workload).is_some();
+    if scalable { Ok(()) } else { may_roll_back(allow, workload) }
+}
+
+/// The replicas that the `allow` list lets a workload be given.
+pub fn scale_bounds<'a>(allow: &'a [Allow], workload: &Workload) -> Option<&'a ScaleBounds> {
+    allow.iter().find_map(|entry| match entry {
+        Allow::Scale(bounds) if bounds.kind == workload.kind && bounds.name == workload.name => Some(bounds),
+        Allow::Scale(_) | Allow::EditConfig(_) | Allow::Restart(_) | Allow::Rollback(_) => None,
+    })
 }
 
 /// What keeps mode Auto from writing by itself.

@@ -166,6 +166,7 @@ pub(crate) fn describe_attempt(attempt: &Attempt) -> String {
         AttemptResult::Undone => "did not verify and was undone",
         AttemptResult::NotWritten => "not written",
         AttemptResult::LeftInPlace => "did not verify and could not be undone",
+        AttemptResult::Overwritten => "overwritten by somebody else before it was verified",
     };
     let actions: Vec<String> = attempt.actions.iter().map(describe_action).collect();
     let why = attempt.message.as_ref().map(|message| format!(": {}", redact::line(message, 200))).unwrap_or_default();

@@ -15,19 +15,21 @@ pub use call::{
     AddNote, Call, CheckInvariant, GetObject, HttpGet, ListEvents, ListObjects, ObjectKind, ObjectName, ReadConfig,
     ReadLastKnownGood, ReadLogs, ReadSource, RefusedCall, SourceOperation,
 };
-pub use reading::{Reading, at};
+pub use reading::{ComparedWorkload, Reading, at};
 pub use source::SourceLocation;
 
-use super::baseline;
+use super::baseline::{self, workload::state_of};
+use super::executor::revisions;
 use super::policy::{self, Refusal};
-use crate::crd::{Connection, Invariant};
+use super::target::{self, kind_name, template};
+use crate::crd::{Allow, Connection, Invariant, Workload};
 use crate::history::{ConfigHistory, Revision};
 use crate::probe::{Condition, Observation, Prober, Query, Sample};
 use crate::redact;
 use crate::watch::ObjectKey;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::ListParams;
+use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +80,10 @@ impl Tools {
                 Ok(()) => self.last_known_good(&namespace, name).await,
                 Err(refusal) => Ok(Reading::Refused(refusal)),
             },
+            Call::CompareWorkload(workload) => match policy::readable_workload(allow(invariant), workload) {
+                Ok(()) => self.compare(&namespace, workload).await,
+                Err(refusal) => Ok(Reading::Refused(refusal)),
+            },
             Call::GetObject(GetObject { kind, name }) => {
                 cluster::get_object(&self.client, &namespace, *kind, name.as_str()).await
             }
@@ -104,6 +110,22 @@ impl Tools {
     async fn last_known_good(&self, namespace: &str, name: &str) -> Result<Reading, kube::Error> {
         let key = ObjectKey::new(namespace, name);
         Ok(Reading::LastKnownGood(baseline::newest(&self.client, &key).await?.map(Box::new)))
+    }
+
+    /// A workload as it is now beside its last good state.
+    async fn compare(&self, namespace: &str, workload: &Workload) -> Result<Reading, kube::Error> {
+        let Some(resource) = target::resource(kind_name(workload.kind)) else { return Ok(Reading::Noted) };
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+        let now = api.get_opt(&workload.name).await?;
+        let mut template_since = None;
+        if let Some(object) = &now {
+            let present = state_of(object).map(|(_, revision)| revision);
+            let known = revisions::of(&self.client, namespace, object).await?;
+            let newest = known.into_iter().next().filter(|it| template::Revision::of(&it.template) == present);
+            template_since = newest.and_then(|it| it.created_at);
+        }
+        let good = baseline::workload::newest(&self.client, namespace, workload).await?;
+        Ok(Reading::Workload(Box::new(ComparedWorkload { now, good, template_since })))
     }
 
     /// Asks an endpoint, if an invariant of the same target asks it too.
@@ -149,8 +171,12 @@ impl Tools {
     }
 }
 
+fn allow(invariant: &Invariant) -> &[Allow] {
+    &invariant.spec.remediation.allow
+}
+
 fn allowed_key(invariant: &Invariant, name: &str, key: &str) -> Result<(), Refusal> {
-    policy::readable(&invariant.spec.remediation.allow, name, key)
+    policy::readable(allow(invariant), name, key)
 }
 
 /// What an endpoint answered, in one line.

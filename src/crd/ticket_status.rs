@@ -396,6 +396,8 @@ pub enum AttemptResult {
     NotWritten,
     /// It did not verify and could not be undone; the change stands.
     LeftInPlace,
+    /// Before it was verified, somebody else brought back what it took away.
+    Overwritten,
 }
 
 /// One line of the journal.

@@ -29,6 +29,16 @@ pub enum Author {
     Unknown,
 }
 
+impl Author {
+    /// The field manager, where one is known.
+    pub fn manager(&self) -> Option<&str> {
+        match self {
+            Self::Changed { by, .. } | Self::LastWrote { by, .. } => Some(by),
+            Self::Harness | Self::Unknown => None,
+        }
+    }
+}
+
 /// The author of the value at a path (empty: of the key as a whole), by the states that were seen, oldest first. What
 /// the harness (the field manager `own`) wrote back when it undid a change of its own is its first author's.
 pub fn author(now: &Revision, seen: &[Arc<Revision>], key: &str, path: &str, own: &str) -> Author {

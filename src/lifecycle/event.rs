@@ -81,6 +81,8 @@ pub enum Event {
         /// Somebody else wrote to the object since: undo is forbidden.
         others_wrote: bool,
     },
+    /// What the change took away is there again, by somebody else's hand: a fault that must be diagnosed anew.
+    BroughtBack,
     /// Agent: the invariant cannot be asked for a reason on the harness's own side: the clock stops.
     Blind,
     /// Agent: the invariant can be asked again.

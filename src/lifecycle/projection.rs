@@ -76,7 +76,7 @@ fn conditions(status: &TicketStatus, generation: i64, now: Timestamp) -> [Condit
 
 /// What there is to say of the last attempt.
 fn last_attempt(status: &TicketStatus) -> (&'static str, String) {
-    use crate::crd::AttemptResult::{LeftInPlace, NotWritten, Undone, Unsettled, Verified};
+    use crate::crd::AttemptResult::{LeftInPlace, NotWritten, Overwritten, Undone, Unsettled, Verified};
     let Some(attempt) = status.attempts.last() else { return ("NoAttempt", "nothing was changed".to_owned()) };
     let mut objects: Vec<String> =
         attempt.actions.iter().map(|it| format!("{} {}", it.object.kind, it.object.name)).collect();
@@ -87,6 +87,7 @@ fn last_attempt(status: &TicketStatus) -> (&'static str, String) {
         LeftInPlace => {
             ("AttemptLeftInPlace", format!("attempt {number} on {objects} did not verify and was not undone"))
         }
+        Overwritten => ("AttemptOverwritten", format!("others wrote over attempt {number} on {objects}")),
         Verified => ("AttemptVerified", format!("attempt {number} on {objects} was verified")),
         Undone => ("AttemptUndone", format!("attempt {number} on {objects} was undone")),
         NotWritten => ("AttemptNotWritten", format!("attempt {number} on {objects} was not written")),
@@ -95,10 +96,10 @@ fn last_attempt(status: &TicketStatus) -> (&'static str, String) {
 
 /// A change of the last attempt is in the target, and neither verified nor undone.
 fn has_unverified_change(status: &TicketStatus) -> bool {
-    use crate::crd::AttemptResult::{LeftInPlace, NotWritten, Undone, Unsettled, Verified};
+    use crate::crd::AttemptResult::{LeftInPlace, NotWritten, Overwritten, Undone, Unsettled, Verified};
     status.attempts.last().is_some_and(|attempt| match attempt.result {
         Unsettled | LeftInPlace => status.phase != Phase::Resolved,
-        Verified | Undone | NotWritten => false,
+        Verified | Undone | NotWritten | Overwritten => false,
     })
 }
 

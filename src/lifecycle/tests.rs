@@ -34,6 +34,7 @@ fn every_event() -> Vec<Event> {
         Event::NothingNew,
         Event::Described,
         Event::StandsForOutage,
+        Event::BroughtBack,
     ];
     for flag in [false, true] {
         for other in [false, true] {
@@ -151,6 +152,7 @@ fn every_row_from_the_write_on_says_what_follows() {
         (Verifying, Event::NothingNew, Verifying, None, Effect::None),
         (Verifying, Event::VerifyTimedOut { others_wrote: false }, RollingBack, None, Effect::None),
         (Verifying, Event::GuardRegressed { others_wrote: false }, RollingBack, None, Effect::None),
+        (Verifying, Event::BroughtBack, Diagnosing, None, Effect::StartPlanner),
         (Verifying, Event::Blind, Verifying, None, Effect::None),
         (
             Verifying,

@@ -10,7 +10,7 @@ mod identity;
 mod oddities;
 mod restart;
 mod spending;
-mod workloads;
+pub(crate) mod workloads;
 
 use crate::double::{Brain, Double, KEY, Oddity};
 use crate::repair::stage::Stage;

@@ -1,6 +1,7 @@
 //! Faults of a real service, repaired (or rightly not) by the real operator on a real API server.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be prepared has failed")]
 
+mod again;
 mod brakes;
 mod busy;
 pub(crate) mod crash;
@@ -10,6 +11,7 @@ mod objects;
 mod pods;
 pub(crate) mod stage;
 mod supervision;
+mod workloads;
 
 use crate::stage::{Operating, PATIENCE};
 use crate::support::eventually;

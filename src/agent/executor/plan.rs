@@ -9,7 +9,7 @@ use crate::agent::target::{self, template};
 use crate::crd::{Action, ActionRecord, Allow, ObjectReference, Workload};
 use crate::document::{self, Format};
 use crate::gitops::{GitOps, ManagedBy};
-use crate::pods;
+use crate::pods::{self, Consumer};
 use crate::redact;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -27,6 +27,8 @@ pub struct Planned {
     pub after: String,
     /// The GitOps tool that manages this part of the object, if one does.
     pub managed_by: Option<ManagedBy>,
+    /// What people must know of it: who will read the change later than others.
+    pub notes: Vec<String>,
 }
 
 /// Why a change cannot be planned.
@@ -44,8 +46,13 @@ impl Executor {
             ProposedChange::EditConfig(edit) => {
                 let mut planned = vec![self.plan_edit(namespace, edit).await?];
                 let fixed = pods::needing_restart(&self.client, namespace, &edit.name).await.map_err(Err)?;
-                for workload in fixed {
-                    planned.push(self.plan_needed_restart(namespace, allow, edit, workload).await?);
+                for consumer in fixed {
+                    match consumer {
+                        Consumer::Workload(workload) => {
+                            planned.push(self.plan_needed_restart(namespace, allow, edit, workload).await?);
+                        }
+                        Consumer::Other { kind, name } => planned[0].notes.push(read_when(&edit.name, &kind, &name)),
+                    }
                 }
                 Ok(planned)
             }
@@ -93,23 +100,19 @@ impl Executor {
         namespace: &str,
         allow: &[Allow],
         edit: &Edit,
-        workload: Option<Workload>,
+        workload: Workload,
     ) -> Result<Planned, NotPlanned> {
-        let refused = |what: &str| {
-            let message = format!(
-                "{what} takes ConfigMap {} through subPath or its environment and must be restarted to see the change, \
-                 which the allow list does not permit",
-                edit.name
-            );
-            Err(Ok(Refusal { code: "NeedsRestart", message }))
-        };
-        match workload {
-            Some(workload) if policy::may_restart(allow, &workload).is_ok() => {
-                self.plan_restart(namespace, &workload).await
-            }
-            Some(workload) => refused(&format!("{} {}", target::kind_name(workload.kind), workload.name)),
-            None => refused("a pod without a workload"),
+        if policy::may_restart(allow, &workload).is_ok() {
+            return self.plan_restart(namespace, &workload).await;
         }
+        let message = format!(
+            "{} {} takes ConfigMap {} through subPath or its environment and must be restarted to see the change, which \
+             the allow list does not permit",
+            target::kind_name(workload.kind),
+            workload.name,
+            edit.name
+        );
+        Err(Ok(Refusal { code: "NeedsRestart", message }))
     }
 
     async fn workload(&self, namespace: &str, workload: &Workload) -> Result<DynamicObject, NotPlanned> {
@@ -139,6 +142,15 @@ impl Executor {
                 template::earlier(&present, &templates)
             }
         })
+    }
+}
+
+/// When something reads a change that the harness cannot restart.
+fn read_when(config_map: &str, kind: &str, name: &str) -> String {
+    let what = redact::line(&format!("{kind} {name}"), 256);
+    match kind {
+        "Job" => format!("{what} reads ConfigMap {config_map} with its next run"),
+        _ => format!("{what} reads ConfigMap {config_map} only when its pods start anew"),
     }
 }
 
@@ -187,7 +199,7 @@ fn record(
         revision: None,
         written_resource_version: None,
     };
-    Planned { record, before, after, managed_by: gitops.managed_by(object, action, key) }
+    Planned { record, before, after, managed_by: gitops.managed_by(object, action, key), notes: Vec::new() }
 }
 
 /// The hash of a proposal: what an approval is bound to, and what is never proposed again after a no. Of a restart the

@@ -3,6 +3,9 @@
 use crate::agent::target;
 use crate::crd::{ATTEMPT_ANNOTATION, Action, ActionRecord, ObjectReference, Ticket};
 use crate::document;
+use crate::history::writer_of;
+use crate::injection;
+use crate::redact;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 
@@ -86,6 +89,21 @@ pub fn is_as_planned(object: Option<&DynamicObject>, action: &ActionRecord) -> b
     let same_object = object.filter(|it| it.uid().as_deref() == Some(&action.object.uid));
     let text = same_object.and_then(|object| target::text(object, action.action, &action.key));
     text.is_some_and(|text| document::digest(&text) == action.before_digest)
+}
+
+/// Who has brought back what an action took away, and where: the very text is there again, or a fault that was put
+/// there on purpose. `None`: what is there is something else, and may be a person's repair.
+pub fn brought_back(object: &DynamicObject, action: &ActionRecord) -> Option<String> {
+    let text = target::text(object, action.action, &action.key)?;
+    let by = match action.action {
+        Action::EditConfig => writer_of(object.managed_fields(), &["data", &action.key]),
+        Action::Scale => writer_of(object.managed_fields(), &["spec", "replicas"]),
+        Action::Rollback => writer_of(object.managed_fields(), &["spec", "template"]),
+        Action::Restart => return None,
+    };
+    let by = by.map_or_else(|| "somebody".to_owned(), |writer| writer.manager);
+    let is_back = document::digest(&text) == action.before_digest || by == injection::FIELD_MANAGER;
+    is_back.then(|| redact::line(&format!("{by} changed {} of {} again", action.key, object.name_any()), 256))
 }
 
 #[cfg(test)]

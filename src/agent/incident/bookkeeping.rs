@@ -27,6 +27,7 @@ pub(super) fn settle(status: &mut TicketStatus, event: Event, targets: &[TargetS
         Event::UndoConflict
         | Event::VerifyTimedOut { others_wrote: true }
         | Event::GuardRegressed { others_wrote: true } => end(attempt, AttemptResult::LeftInPlace, message, now),
+        Event::BroughtBack => end(attempt, AttemptResult::Overwritten, message, now),
         Event::ForeignFound
         | Event::PreconditionFailed { .. }
         | Event::TargetUnavailable { wrote_before: false }
@@ -117,7 +118,7 @@ pub(super) fn count(
             status.conflicts = conflicts;
             status.planners_tried.clear();
         }
-        Event::Restored { .. } => status.planners_tried.clear(),
+        Event::Restored { .. } | Event::BroughtBack => status.planners_tried.clear(),
         Event::Superseded | Event::BreakerClosed => {
             status.proposal = None;
             status.planners_tried.clear();

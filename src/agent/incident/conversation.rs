@@ -1,6 +1,7 @@
 //! An incident's talk with a planner: what it is told, its next move, and what follows from that.
 
 use super::{Incident, IncidentError, Pace};
+use crate::agent::board;
 use crate::agent::budget;
 use crate::agent::decide::{Observed, diagnosed_for};
 use crate::agent::planner::{Briefing, KnownConfig, Move, Planner, Reply, Session};
@@ -177,8 +178,8 @@ impl Incident<'_> {
         Ok(Briefing {
             ticket: Arc::clone(&observed.ticket),
             invariant: Arc::clone(invariant),
-            good_after: self.context.settings.good_after,
-            reverted: self.context.board.reverted(&self.key.namespace),
+            // Its own attempts may not be on the board yet.
+            reverted: [board::reverted_by(&observed.ticket), self.context.board.reverted(&self.key.namespace)].concat(),
             siblings: self.context.board.siblings(invariant),
             config,
             gitops: self.context.settings.gitops.clone(),

@@ -36,6 +36,7 @@ impl Incident<'_> {
             Ok(exact) => exact,
             Err(refusals) => return self.refuse(observed, change, planner, refusals).await,
         };
+        let change = &noted(change, &exact);
         let managed_by = exact.iter().find_map(|it| it.managed_by.clone());
         let number = status.attempts.last().map_or(0, |attempt| attempt.number) + 1;
         let brake = if managed_by.is_none() { self.brake(observed, invariant, &exact, number).await } else { None };
@@ -234,6 +235,13 @@ fn in_order(planned: Vec<Planned>) -> Vec<Planned> {
     }
     ordered.sort_by_key(|it| it.record.action != Action::EditConfig);
     ordered
+}
+
+/// The change with what people must know of it besides: who will read it later than others.
+fn noted(change: &Change, planned: &[Planned]) -> Change {
+    let notes: BTreeSet<&String> = planned.iter().flat_map(|it| &it.notes).collect();
+    let why = notes.into_iter().fold(change.why.clone(), |why, note| format!("{why}; {note}"));
+    Change { why, ..change.clone() }
 }
 
 /// Each part of an object gets one new text in an attempt.

@@ -1,17 +1,18 @@
-//! Restores allowed configuration to the last revision under which everything held.
+//! Restores allowed configuration and workloads to the last state under which everything held.
 //!
 //! It investigates first, so that its journal says what is wrong even where it has no plan: it asks the endpoint, reads
 //! the configuration and the good revision, and names who changed what. The judgement itself is in `judge`, pure.
 
 mod judge;
+mod workload;
 
 use super::{Briefing, Change, Move, Planner, Reply, Session};
-use crate::agent::baseline::KnownGood;
+use crate::agent::baseline::{KnownGood, workloads_of};
 use crate::agent::change::ProposedChange;
-use crate::agent::policy::{Edit, config_entries};
+use crate::agent::policy::config_entries;
 use crate::agent::spending::Purse;
-use crate::agent::tools::{Call, HttpGet, ReadConfig, ReadLastKnownGood, Reading};
-use crate::crd::{Confidence, ConfigMapKey, Diagnosis, Outcome, PlannerName};
+use crate::agent::tools::{Call, ComparedWorkload, HttpGet, ReadConfig, ReadLastKnownGood, Reading};
+use crate::crd::{Confidence, ConfigEvidence, ConfigMapKey, Diagnosis, Outcome, PlannerName, Workload};
 use crate::history::Revision;
 use crate::lifecycle::explanation::NOT_KNOWN;
 use crate::probe::Query;
@@ -21,6 +22,7 @@ use futures::future::BoxFuture;
 use judge::{Finding, Judgement};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use workload::WorkloadJudgement;
 
 /// The planner.
 #[derive(Debug, Clone, Copy)]
@@ -55,9 +57,11 @@ enum Stage {
 struct Investigation {
     briefing: Briefing,
     entries: Vec<ConfigMapKey>,
+    workloads: Vec<Workload>,
     stage: Stage,
     answer: String,
     read: Vec<Known>,
+    compared: Vec<(Workload, ComparedWorkload)>,
     /// What it concluded to be the cause, when it proposed a change.
     cause: Option<String>,
 }
@@ -71,8 +75,15 @@ impl Session for Investigation {
 
 impl Investigation {
     fn begin(briefing: Briefing) -> Self {
-        let entries = config_entries(&briefing.invariant.spec.remediation.allow).cloned().collect();
-        Self { briefing, entries, stage: Stage::Endpoint, answer: String::new(), read: Vec::new(), cause: None }
+        let entries = by_key(config_entries(&briefing.invariant.spec.remediation.allow));
+        let mut workloads: Vec<Workload> = Vec::new();
+        for workload in workloads_of(&briefing.invariant) {
+            if !workloads.contains(&workload) {
+                workloads.push(workload);
+            }
+        }
+        let (stage, answer) = (Stage::Endpoint, String::new());
+        Self { briefing, entries, workloads, stage, answer, read: Vec::new(), compared: Vec::new(), cause: None }
     }
 
     fn next_move(&mut self, reply: Reply) -> Move {
@@ -115,11 +126,12 @@ impl Investigation {
     }
 
     fn read_configuration(&self) -> Move {
-        if self.entries.is_empty() {
+        if self.entries.is_empty() && self.workloads.is_empty() {
             return self.decline(
                 Outcome::NoPlan,
                 NOT_KNOWN,
-                "Nothing may be restored: the invariant's allow list has no editConfig entry, so there is no configuration to compare",
+                "Nothing may be restored: the invariant's allow list has no editConfig, scale or rollback entry, so there is \
+                 nothing to compare",
             );
         }
         let calls = self.entries.iter().flat_map(|entry| {
@@ -129,7 +141,7 @@ impl Investigation {
                 Call::ReadLastKnownGood(ReadLastKnownGood { name, key }),
             ]
         });
-        Move::Read(calls.collect())
+        Move::Read(calls.chain(self.workloads.iter().cloned().map(Call::CompareWorkload)).collect())
     }
 
     fn take(&mut self, readings: Vec<Reading>) {
@@ -145,6 +157,11 @@ impl Investigation {
             };
             self.read.push(Known { entry: entry.clone(), revision, history, good });
         }
+        for workload in &self.workloads {
+            if let Some(Reading::Workload(compared)) = readings.pop_front() {
+                self.compared.push((workload.clone(), *compared));
+            }
+        }
     }
 
     fn conclude(&mut self) -> Move {
@@ -153,19 +170,26 @@ impl Investigation {
             .read
             .iter()
             .map(|known| {
-                let opening = evidence.and_then(|it| it.config.iter().find(|it| it.target == known.entry));
-                judge::judge(known, opening, &self.briefing)
+                let opening = evidence.and_then(|it| at_opening(&it.config, &known.entry));
+                judge::judge(known, opening.as_ref(), &self.briefing)
             })
             .collect();
+        let workloads: Vec<WorkloadJudgement> =
+            self.compared.iter().map(|(it, compared)| workload::judge(it, compared, &self.briefing)).collect();
         let restorable: Vec<&Judgement> = judgements.iter().filter(|it| it.edit.is_some()).collect();
-        if restorable.is_empty() {
-            return self.explain(&judgements);
+        let edits = restorable.iter().filter_map(|it| it.edit.clone()).map(ProposedChange::EditConfig);
+        let changes: Vec<ProposedChange> = edits.chain(workloads.iter().flat_map(|it| it.changes.clone())).collect();
+        if changes.is_empty() || judgements.iter().any(|it| it.contested) {
+            return self.explain(&judgements, &workloads);
         }
-        let changes = restorable.iter().filter_map(|it| it.edit.clone()).map(ProposedChange::EditConfig).collect();
         let findings: Vec<&Finding> = restorable.iter().flat_map(|it| &it.findings).collect();
-        let cause = findings.iter().map(|it| it.cause()).collect::<Vec<_>>().join("; ");
+        let put_back = workloads.iter().filter(|it| !it.changes.is_empty());
+        let causes = findings.iter().map(|it| it.cause()).chain(put_back.flat_map(|it| it.causes.clone()));
+        let cause = causes.collect::<Vec<_>>().join("; ");
+        let of_config = findings.iter().map(|it| it.restoration());
+        let restored = of_config.chain(workloads.iter().flat_map(|it| it.restorations.clone()));
+        let restored = restored.collect::<Vec<_>>().join(", ");
         self.cause = Some(cause.clone());
-        let restored = findings.iter().map(|it| it.restoration()).collect::<Vec<_>>().join(", ");
         Move::Change(Change {
             changes,
             why: redact::line(&format!("Restoring {restored}"), 1024),
@@ -174,12 +198,15 @@ impl Investigation {
     }
 
     /// No plan: says what was found, so that a person can go on from there.
-    fn explain(&self, judgements: &[Judgement]) -> Move {
+    fn explain(&self, judgements: &[Judgement], workloads: &[WorkloadJudgement]) -> Move {
         let contested = judgements.iter().any(|it| it.contested);
         let outcome = if contested { Outcome::Contested } else { Outcome::NoPlan };
-        let obstacles: Vec<&str> = judgements.iter().map(|it| it.obstacle.as_str()).collect();
+        let of_config = judgements.iter().map(|it| it.obstacle.as_str()).filter(|it| !it.is_empty());
+        let of_workloads = workloads.iter().flat_map(|it| &it.obstacles).map(String::as_str);
+        let obstacles: Vec<&str> = of_config.chain(of_workloads).collect();
         let findings = judgements.iter().flat_map(|it| it.findings.iter().chain(&it.outside));
-        let causes: Vec<String> = findings.map(Finding::cause).collect();
+        let of_workloads = workloads.iter().flat_map(|it| it.causes.clone());
+        let causes: Vec<String> = findings.map(Finding::cause).chain(of_workloads).collect();
         let cause = if causes.is_empty() { NOT_KNOWN.to_owned() } else { causes.join("; ") };
         self.decline(outcome, &cause, &obstacles.join("; "))
     }
@@ -205,10 +232,35 @@ impl Investigation {
     }
 }
 
-/// The hash that a proposal of these edits would have, to see whether it was tried before.
-fn was_tried(briefing: &Briefing, edit: &Edit) -> bool {
+/// The entries of an `allow` list, one a key: all that may be done about a key is one change.
+fn by_key<'a>(entries: impl Iterator<Item = &'a ConfigMapKey>) -> Vec<ConfigMapKey> {
+    let mut found: Vec<ConfigMapKey> = Vec::new();
+    for entry in entries {
+        match found.iter_mut().find(|it| it.name == entry.name && it.key == entry.key) {
+            // No paths: the key as a whole.
+            Some(known) if known.paths.is_empty() || entry.paths.is_empty() => known.paths.clear(),
+            Some(known) => known.paths.extend(entry.paths.iter().cloned()),
+            None => found.push(entry.clone()),
+        }
+    }
+    found
+}
+
+/// What the evidence says of a key, whichever entries of the `allow` list it is about.
+fn at_opening(evidence: &[ConfigEvidence], entry: &ConfigMapKey) -> Option<ConfigEvidence> {
+    let mut of_key = evidence.iter().filter(|it| it.target.name == entry.name && it.target.key == entry.key);
+    let mut first = of_key.next()?.clone();
+    for other in of_key {
+        first.target.paths.extend(other.target.paths.iter().cloned());
+        first.values.extend(other.values.iter().cloned());
+    }
+    Some(first)
+}
+
+/// Whether this very exchange of texts was tried in this round, and undone.
+fn was_tried(briefing: &Briefing, before: &str, after: &str) -> bool {
     let status = briefing.ticket.status.as_ref();
-    let (before, after) = (document::digest(&edit.before), document::digest(&edit.after));
+    let (before, after) = (document::digest(before), document::digest(after));
     let forgiven = status.map_or(0, |status| status.forgiven_attempts);
     status.into_iter().flat_map(|status| &status.attempts).filter(|it| it.number > forgiven).any(|attempt| {
         attempt.result == crate::crd::AttemptResult::Undone

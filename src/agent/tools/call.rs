@@ -1,6 +1,8 @@
 //! What may be asked for: one type a tool. The types make the tools' schemas; their comments are what a model reads.
 
 use crate::agent::policy::Refusal;
+use crate::agent::target::kind_name;
+use crate::crd::Workload;
 use crate::redact;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,8 @@ pub enum Call {
     ReadConfig(ReadConfig),
     /// Reads the last revision of such a key under which everything held.
     ReadLastKnownGood(ReadLastKnownGood),
+    /// Compares a workload that the `allow` list names with its last good state. No model is offered this.
+    CompareWorkload(Workload),
     /// Reads an object.
     GetObject(GetObject),
     /// Lists objects of a kind.
@@ -205,6 +209,7 @@ impl Call {
             Self::HttpGet(_) => "http_get",
             Self::ReadConfig(_) => "read_config",
             Self::ReadLastKnownGood(_) => "read_last_known_good",
+            Self::CompareWorkload(_) => "compare_workload",
             Self::GetObject(_) => "get_object",
             Self::ListObjects(_) => "list_objects",
             Self::ListEvents(_) => "list_events",
@@ -222,6 +227,7 @@ impl Call {
             Self::HttpGet(input) => fields(input),
             Self::ReadConfig(input) => fields(input),
             Self::ReadLastKnownGood(input) => fields(input),
+            Self::CompareWorkload(input) => fields(input),
             Self::GetObject(input) => fields(input),
             Self::ListObjects(input) => fields(input),
             Self::ListEvents(input) => fields(input),
@@ -249,6 +255,9 @@ impl Call {
             Self::ReadConfig(ReadConfig { name, key }) => format!("Reading {key} of {name}"),
             Self::ReadLastKnownGood(ReadLastKnownGood { name, .. }) => {
                 format!("Comparing {name} with its last good revision")
+            }
+            Self::CompareWorkload(it) => {
+                format!("Comparing {} {} with its last good state", kind_name(it.kind), it.name)
             }
             Self::GetObject(GetObject { kind, name }) => format!("Looking at {kind:?} {}", name.as_str()),
             Self::ListObjects(ListObjects { kind }) => format!("Listing every {kind:?} of the namespace"),

@@ -2,12 +2,14 @@
 
 use super::call::{Call, ReadConfig};
 use super::{SHOWN, baseline};
+use crate::agent::baseline::workload::{GoodWorkload, state_of};
 use crate::agent::policy::Refusal;
 use crate::document::{self, Format};
 use crate::history::Revision;
 use crate::redact;
 use baseline::KnownGood;
 use jiff::Timestamp;
+use kube::api::DynamicObject;
 use std::sync::Arc;
 
 /// What a call gave.
@@ -27,6 +29,8 @@ pub enum Reading {
     },
     /// The last good revision; `None`: none is known.
     LastKnownGood(Option<Box<KnownGood>>),
+    /// A workload and its last good state.
+    Workload(Box<ComparedWorkload>),
     /// Something else that was read, capped and redacted.
     Text {
         /// One line for the journal.
@@ -45,6 +49,33 @@ pub enum Reading {
     },
 }
 
+/// A workload as it is now, and its last good state.
+#[derive(Debug, Clone)]
+pub struct ComparedWorkload {
+    /// The workload; `None`: it does not exist.
+    pub now: Option<DynamicObject>,
+    /// Its last good state; `None`: none is known.
+    pub good: Option<GoodWorkload>,
+    /// When its present pod template was rolled out first, as far as its controller tells.
+    pub template_since: Option<Timestamp>,
+}
+
+impl ComparedWorkload {
+    fn outcome(&self) -> String {
+        let Some((replicas, revision)) = self.now.as_ref().and_then(state_of) else {
+            return "the workload does not exist".to_owned();
+        };
+        let Some(good) = &self.good else { return format!("{replicas} replicas; no good state of it is known") };
+        let differing: Vec<String> = good.revision.differences(&revision).into_iter().map(|it| it.path).collect();
+        let template = if differing.is_empty() {
+            "the containers are the same".to_owned()
+        } else {
+            format!("different: {}", differing.join(", "))
+        };
+        format!("{replicas} replicas, {} when it was good at {:.0}; {template}", good.replicas, good.learned_at)
+    }
+}
+
 impl Reading {
     /// Something that was read, whatever it is: capped and redacted here.
     pub(super) fn text(outcome: impl AsRef<str>, content: impl AsRef<str>) -> Self {
@@ -60,7 +91,12 @@ impl Reading {
     pub fn is_error(&self) -> bool {
         match self {
             Self::Refused(_) | Self::Failed { .. } => true,
-            Self::Http { .. } | Self::Config { .. } | Self::LastKnownGood(_) | Self::Text { .. } | Self::Noted => false,
+            Self::Http { .. }
+            | Self::Config { .. }
+            | Self::LastKnownGood(_)
+            | Self::Workload(_)
+            | Self::Text { .. }
+            | Self::Noted => false,
         }
     }
 
@@ -77,6 +113,7 @@ impl Reading {
                 format!("good revision {}, learned at {:.0}", good.resource_version, good.learned_at)
             }
             Self::LastKnownGood(None) => "no revision is known under which everything held".to_owned(),
+            Self::Workload(compared) => compared.outcome(),
             Self::Text { outcome, .. } => outcome.clone(),
             Self::Noted => "noted".to_owned(),
             Self::Refused(refusal) => format!("refused: {refusal}"),

@@ -16,7 +16,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-const NAME: &str = "rate-limiter";
+pub(crate) const NAME: &str = "rate-limiter";
 
 fn template(image: &str) -> Value {
     json!({
@@ -26,7 +26,7 @@ fn template(image: &str) -> Value {
 }
 
 /// A deployment with an earlier revision, and what a controller does for it: its status follows its spec.
-async fn deployed(stage: &Stage) -> JoinSet<()> {
+pub(crate) async fn deployed(stage: &Stage) -> JoinSet<()> {
     let selector = json!({ "matchLabels": { "app": NAME } });
     let deployment = json!({
         "metadata": { "name": NAME }, "spec": { "replicas": 2, "selector": selector, "template": template("app:2") },
@@ -106,18 +106,18 @@ async fn scene(name: &str, tool: &'static str, more: Value) -> Scene {
 }
 
 /// The deployment once it is as wanted.
-async fn deployment(stage: &Stage, wanted: impl Fn(&Deployment) -> bool) -> Deployment {
+pub(crate) async fn deployment(stage: &Stage, wanted: impl Fn(&Deployment) -> bool) -> Deployment {
     crate::support::eventually(crate::stage::PATIENCE, || async {
         Some(stage.api::<Deployment>().get(NAME).await.unwrap()).filter(&wanted)
     })
     .await
 }
 
-fn replicas(it: &Deployment) -> i32 {
+pub(crate) fn replicas(it: &Deployment) -> i32 {
     it.spec.as_ref().unwrap().replicas.unwrap()
 }
 
-fn image(it: &Deployment) -> &str {
+pub(crate) fn image(it: &Deployment) -> &str {
     it.spec.as_ref().unwrap().template.spec.as_ref().unwrap().containers[0].image.as_deref().unwrap()
 }
 

@@ -147,3 +147,16 @@ async fn what_pods_take_as_variables_is_learned_once_their_containers_have_start
     started(&stage, soon()).await;
     stage.learned().await;
 }
+
+#[tokio::test]
+async fn a_pod_of_a_job_that_takes_the_configuration_as_variables_does_not_keep_it_from_being_restored() {
+    let stage = Stage::new("job").await;
+    pod_with_variables(&stage, Timestamp::now() + SignedDuration::from_secs(2)).await;
+    stage.watch_service(&json!({})).await;
+    let _operator = stage.operate_both();
+    stage.learned().await;
+    stage.write_config(SLOW).await;
+    let ticket = stage.wait_for_phase("latency-1", Phase::Resolved).await;
+    let why = &status(&ticket).proposal.as_ref().unwrap().why;
+    assert!(why.contains("Job batch reads ConfigMap rate-limiter-config with its next run"), "{why}");
+}

@@ -12,12 +12,16 @@ use crate::crd::{ATTEMPT_ANNOTATION, ConfigEvidence, ConfigMapKey};
 use crate::document::{self, Difference, Document, Format};
 use crate::gitops::{GitOps, ManagedBy};
 use crate::history::{Author, Revision, author};
+use crate::injection;
 use crate::redact;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 /// A change that was in force longer than this before the first breach did not cause it.
-const RECENT: SignedDuration = SignedDuration::from_mins(15);
+pub(super) const RECENT: SignedDuration = SignedDuration::from_mins(15);
+
+/// A controller that puts back what it wants does so within this.
+const REACTION: SignedDuration = SignedDuration::from_secs(30);
 
 /// What may be done about one key.
 #[derive(Debug, Default)]
@@ -150,11 +154,13 @@ fn restoration(
     let mut paths = Vec::new();
     for found in allowed {
         let finding = Finding::new(known, revision, found, &briefing.gitops);
-        let obstacle = if changed_after_opening(opening, found, now) {
+        // A fault that is put there on purpose is nobody's repair, whenever it comes.
+        let is_injected = finding.author.manager() == Some(injection::FIELD_MANAGER);
+        let obstacle = if !is_injected && changed_after_opening(opening, found, now) {
             Some(format!("{} was changed after the ticket was opened, which is not undone", finding.path))
         } else if finding.since.is_none_or(|since| first_breach.duration_since(since) > RECENT) {
             Some(format!("{} was not changed shortly before the first breach, so that is not its cause", finding.path))
-        } else if let Some(before) = came_back(&briefing.reverted, &finding, briefing.good_after) {
+        } else if let Some(before) = came_back(&briefing.reverted, &finding) {
             judgement.contested = true;
             Some(format!("{} came back after it was reverted by {}: it is contested", finding.path, before.ticket))
         } else {
@@ -180,7 +186,7 @@ fn restoration(
         }
     };
     let edit = Edit { name: known.entry.name.clone(), key: known.entry.key.clone(), before: now.to_owned(), after };
-    if was_tried(briefing, &edit) {
+    if was_tried(briefing, &edit.before, &edit.after) {
         "the same change was tried and undone before".clone_into(&mut judgement.obstacle);
     } else {
         judgement.edit = Some(edit);
@@ -236,16 +242,41 @@ fn in_force_since(known: &Known, revision: &Revision, path: &str) -> Option<Time
     }
 }
 
-/// The earlier repair that reverted this very value, if it came back before the restored revision had proven itself.
-fn came_back<'a>(reverted: &'a [Reverted], finding: &Finding, good_after: std::time::Duration) -> Option<&'a Reverted> {
-    let since = finding.since?;
-    let good_after = SignedDuration::try_from(good_after).ok()?;
-    reverted.iter().find(|it| {
-        let proven_at = it.settled_at.checked_add(good_after).unwrap_or(Timestamp::MAX);
+/// The earlier repair that took away this very value, if the same controller put it back by itself: at once, and not by a
+/// client that people use. Whatever else brings a value back is a new fault.
+fn came_back<'a>(reverted: &'a [Reverted], finding: &Finding) -> Option<&'a Reverted> {
+    let (since, by) = (finding.since?, finding.author.manager()?);
+    reverted.iter().filter(|_| !is_persons_client(by)).find(|it| {
+        let reacted_by = it.written_at.checked_add(REACTION).unwrap_or(Timestamp::MAX);
         it.name == finding.name
             && it.path == finding.path
             && it.value.as_deref().unwrap_or("absent") == finding.now
+            && it.by.as_deref() == Some(by)
             && it.written_at <= since
-            && since <= proven_at
+            && since <= reacted_by
     })
+}
+
+/// Field managers of people, or how they begin: mostly the name of the program.
+const PERSONS_CLIENTS: [&str; 14] = [
+    "kubectl",
+    injection::FIELD_MANAGER,
+    "k9s",
+    "lens",
+    "openlens",
+    "freelens",
+    "node-fetch",
+    "headlamp",
+    "dashboard",
+    "mozilla",
+    "rancher",
+    "curl",
+    "wget",
+    "httpie",
+];
+
+/// Whether a field manager is a program in a person's hand.
+fn is_persons_client(manager: &str) -> bool {
+    let manager = manager.to_ascii_lowercase();
+    manager == "oc" || PERSONS_CLIENTS.iter().any(|client| manager.starts_with(client))
 }

@@ -8,7 +8,6 @@ use crate::history::Writer;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 const GOOD: &str = r#"{"enabled": true, "delay_ms": 20, "rate": 5}"#;
 const FIRST_BREACH: i64 = 10_000;
@@ -17,7 +16,7 @@ fn at_second(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn revision(text: &str, seen_at: i64, first: bool) -> Revision {
+fn revision(by: &str, text: &str, seen_at: i64, first: bool) -> Revision {
     Revision {
         uid: "u".into(),
         resource_version: seen_at.to_string(),
@@ -26,15 +25,14 @@ fn revision(text: &str, seen_at: i64, first: bool) -> Revision {
         data: BTreeMap::from([("k".into(), text.into())]),
         seen_at: at_second(seen_at),
         first,
-        writers: BTreeMap::from([(
-            "k".into(),
-            Writer { manager: "kubectl-edit".into(), at: Some(at_second(seen_at)) },
-        )]),
+        writers: BTreeMap::from([("k".into(), Writer { manager: by.into(), at: Some(at_second(seen_at)) })]),
         managed_by: None,
     }
 }
 
 struct Case {
+    /// Who wrote.
+    by: String,
     paths: Vec<&'static str>,
     /// What was seen, with the second in which it was.
     history: Vec<(&'static str, i64)>,
@@ -47,6 +45,7 @@ struct Case {
 impl Default for Case {
     fn default() -> Self {
         Self {
+            by: "kubectl-edit".into(),
             paths: vec!["/enabled", "/delay_ms"],
             history: Vec::new(),
             opening: "",
@@ -64,7 +63,7 @@ impl Case {
             .history
             .iter()
             .enumerate()
-            .map(|(index, (text, seen_at))| Arc::new(revision(text, *seen_at, index == 0)))
+            .map(|(index, (text, seen_at))| Arc::new(revision(&self.by, text, *seen_at, index == 0)))
             .collect();
         let known = Known {
             entry: entry.clone(),
@@ -103,7 +102,6 @@ fn briefing(reverted: Vec<Reverted>) -> Briefing {
     Briefing {
         ticket: Arc::new(Ticket::new("i-1", serde_json::from_value(ticket).unwrap())),
         invariant: Arc::new(Invariant::new("i", serde_json::from_value(invariant).unwrap())),
-        good_after: Duration::from_mins(5),
         reverted,
         config: Vec::new(),
         gitops: GitOps::default(),
@@ -179,27 +177,60 @@ fn after_a_restart_the_writer_of_the_key_says_when_it_was_changed() {
     assert!(case.judge().edit.is_none());
 }
 
-#[test]
-fn a_value_that_came_back_soon_after_it_was_reverted_is_contested() {
-    let reverted = |settled_at| Reverted {
+fn brought_back(by: &str, before_by: Option<&str>, written_at: i64) -> Judgement {
+    let reverted = Reverted {
         ticket: "i-0".into(),
         name: "config".into(),
         path: "/delay_ms".into(),
         value: Some("520".into()),
-        written_at: at_second(settled_at - 5),
-        settled_at: at_second(settled_at),
+        by: before_by.map(Into::into),
+        written_at: at_second(written_at),
     };
-    let case = |settled_at| Case {
+    let case = Case {
+        by: by.into(),
         history: vec![(GOOD, 9_000), (SLOW, 9_990)],
         opening: SLOW,
-        reverted: vec![reverted(settled_at)],
+        reverted: vec![reverted],
         ..Case::default()
     };
-    let judgement = case(9_980).judge();
-    assert!(judgement.contested && judgement.edit.is_none());
-    // The restored revision had proven itself in between: this is another incident.
-    assert!(case(9_690).judge().edit.is_none());
-    assert!(case(9_689).judge().edit.is_some());
+    case.judge()
+}
+
+#[test]
+fn only_what_a_controller_puts_back_at_once_is_contested_and_all_else_is_a_new_fault() {
+    let table = [
+        ("config-controller", Some("config-controller"), 9_985, true),
+        ("config-controller", Some("config-controller"), 9_960, true),
+        // Later than a controller would, or another writer, or nobody knows of which.
+        ("config-controller", Some("config-controller"), 9_959, false),
+        ("config-controller", Some("other-controller"), 9_985, false),
+        ("config-controller", None, 9_985, false),
+        // Programs in a person's hand, however fast the hand is.
+        ("harness-chaos", Some("harness-chaos"), 9_985, false),
+        ("kubectl-edit", Some("kubectl-edit"), 9_985, false),
+        ("kubectl", Some("kubectl"), 9_985, false),
+        ("k9s", Some("k9s"), 9_985, false),
+        ("Lens", Some("Lens"), 9_985, false),
+        ("curl", Some("curl"), 9_985, false),
+        ("oc", Some("oc"), 9_985, false),
+    ];
+    for (by, before_by, written_at, contested) in table {
+        let judgement = brought_back(by, before_by, written_at);
+        assert_eq!((judgement.contested, judgement.edit.is_none()), (contested, contested), "{by} {written_at}");
+    }
+}
+
+#[test]
+fn a_fault_that_was_injected_after_the_ticket_was_opened_is_no_repair_of_anybody() {
+    let slower = r#"{"enabled": true, "delay_ms": 1020, "rate": 5}"#;
+    let case = |by: &str| Case {
+        by: by.into(),
+        history: vec![(GOOD, 9_000), (SLOW, 9_990), (slower, 10_005)],
+        opening: SLOW,
+        ..Case::default()
+    };
+    assert_eq!(after(&case("harness-chaos").judge()), Some(GOOD));
+    assert_eq!(after(&case("kubectl-edit").judge()), None);
 }
 
 #[test]
@@ -229,7 +260,7 @@ fn nothing_changed_means_that_the_cause_is_elsewhere() {
 fn a_gitops_tool_that_wrote_what_its_source_says_is_no_culprit_and_its_source_is_named() {
     let cause = |manager: &str, managed_by: Option<ManagedBy>, gitops: &GitOps| {
         let known = |text: &str, seen_at, first| {
-            let mut revision = revision(text, seen_at, first);
+            let mut revision = revision("kubectl-edit", text, seen_at, first);
             revision.writers.get_mut("k").unwrap().manager = manager.into();
             revision.managed_by.clone_from(&managed_by);
             revision
