@@ -13,12 +13,14 @@ mod deciding;
 pub mod dependencies;
 pub mod flapping;
 mod others;
+mod judging;
 pub mod record;
 pub mod refreshes;
 mod retention;
 pub mod schedule;
 pub mod starting;
 mod target;
+pub mod shares;
 pub mod tickets;
 pub mod watched;
 mod writing;
@@ -32,7 +34,7 @@ use crate::vitals::{PULSE, Part, Vitals};
 use crate::watch::{Change, ObjectKey, changes_in};
 use analyst::Analyst;
 use census::Census;
-use checking::Asked;
+use checking::{Asked, MAX_IN_FLIGHT};
 use deciding::Occasion;
 use dependencies::Dependencies;
 use flapping::Repaired;
@@ -40,9 +42,11 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
+use judging::Evaluator;
 use kube::Client;
 use refreshes::Refreshes;
 use schedule::Schedule;
+use shares::Shares;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
@@ -82,6 +86,9 @@ pub enum MonitorError {
     /// The prober cannot be set up.
     #[error("checks cannot be set up: {0}")]
     SetUpProber(String),
+    /// There is no thread to judge answers on.
+    #[error("no thread can be started to judge answers on: {0}")]
+    StartEvaluator(#[from] std::io::Error),
 }
 
 /// Watches until `shutdown`.
@@ -89,7 +96,7 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
     let prober = Prober::new(settings.egress).map_err(|error| MonitorError::SetUpProber(error.to_string()))?;
     let invariants = changes_in::<Invariant>(&client, &settings.namespaces);
     let tickets = changes_in::<Ticket>(&client, &settings.namespaces);
-    let mut monitor = Monitor::new(client, settings, prober);
+    let mut monitor = Monitor::new(client, settings, prober, Evaluator::start()?);
     monitor.serve(pin!(invariants), pin!(tickets), shutdown).await;
     Ok(())
 }
@@ -99,6 +106,8 @@ struct Monitor {
     client: Client,
     settings: Settings,
     prober: Arc<Prober>,
+    evaluator: Arc<Evaluator>,
+    shares: Shares,
     history: ConfigHistory,
     analyst: Analyst,
     origin: Instant,
@@ -124,13 +133,15 @@ struct Monitor {
 }
 
 impl Monitor {
-    fn new(client: Client, settings: Settings, prober: Prober) -> Self {
+    fn new(client: Client, settings: Settings, prober: Prober, evaluator: Evaluator) -> Self {
         let history = ConfigHistory::new(client.clone());
         Self {
             analyst: Analyst::new(client.clone(), history.clone()),
             history,
             client,
             prober: Arc::new(prober),
+            evaluator: Arc::new(evaluator),
+            shares: Shares::new(MAX_IN_FLIGHT),
             origin: Instant::now(),
             schedule: Schedule::default(),
             invariants_synced: false,
@@ -165,7 +176,7 @@ impl Monitor {
                 () = shutdown.cancelled() => break,
                 Some(change) = invariants.next() => self.invariant_changed(change),
                 Some(change) = tickets.next() => self.ticket_changed(change),
-                Some(asked) = self.asking.next() => self.answered(&asked),
+                Some(asked) = self.asking.next() => self.answered(asked),
                 Some(acted) = self.acting.next() => self.acted(acted),
                 Some(acted) = self.pausing.next() => self.acted(acted),
                 _ = pulse.tick() => self.settings.vitals.beat(Part::Monitor),

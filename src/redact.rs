@@ -29,6 +29,9 @@ pub const MARKER: &str = "«redacted»";
 /// How often a text is looked through: masking one secret may show another.
 const PASSES: usize = 8;
 
+/// So many times its limit is looked through for an excerpt.
+const EXCERPT_CONTEXT: usize = 16;
+
 /// A part of a text, in bytes.
 type Span = Range<usize>;
 
@@ -42,6 +45,17 @@ pub fn line(text: &str, limit: usize) -> String {
 pub fn block(text: &str, limit: usize) -> String {
     let tabs = text.chars().map(|c| if c == '\t' { ' ' } else { c });
     settle(tabs.filter(|c| *c == '\n' || !c.is_control()).collect(), |masked| cut(masked, limit))
+}
+
+/// The start of a long text, as [`block`] shows it. So much behind it is read as may say what of it is secret, and no
+/// more: the work is bounded by the limit, and not by the text.
+pub fn excerpt(text: &str, limit: usize) -> String {
+    let end = text.floor_char_boundary(limit.saturating_mul(EXCERPT_CONTEXT));
+    let (start, rest) = text.split_at(end);
+    if !rest.is_empty() && names::shows_a_secret_object(text) && !names::shows_a_secret_object(start) {
+        return MARKER.to_owned();
+    }
+    block(start, limit)
 }
 
 /// Text of any length as it is, but for its secrets.

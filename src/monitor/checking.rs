@@ -2,7 +2,9 @@
 
 use super::Monitor;
 use super::deciding::Occasion;
+use super::record::Judged;
 use super::schedule::Due;
+use super::shares::Admission;
 use crate::panics;
 use crate::probe::Sample;
 use crate::watch::ObjectKey;
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 /// Checks in flight at most; a due check beyond that waits. Each holds a file descriptor, of which a process may have
 /// 1024 by default.
-const MAX_IN_FLIGHT: usize = 512;
+pub(super) const MAX_IN_FLIGHT: usize = 512;
 
 /// Checks that are due within this time of each other begin together: to wake up costs more than to ask.
 const TICK: Duration = Duration::from_millis(10);
@@ -23,7 +25,7 @@ pub(super) struct Asked {
     key: ObjectKey,
     uid: String,
     generation: i64,
-    sample: Sample,
+    judged: Judged,
 }
 
 impl Monitor {
@@ -53,31 +55,42 @@ impl Monitor {
             self.settings.vitals.skipped(u64::from(missed) + u64::from(watched.asking));
         }
         let Some(question) = watched.begin_asking() else { return };
+        if let Admission::Refused { first } = self.shares.take(&key.namespace) {
+            watched.asking = false;
+            self.settings.vitals.skipped(1);
+            if first {
+                tracing::warn!(%key, "checks are skipped: too many of this namespace are under way, and not answered");
+            }
+            return;
+        }
         self.settings.vitals.started(late);
         let (uid, generation) = (watched.invariant.uid().unwrap_or_default(), watched.generation());
-        let prober = Arc::clone(&self.prober);
+        let (prober, evaluator) = (Arc::clone(&self.prober), Arc::clone(&self.evaluator));
         let asked = async move {
             let asked = panics::caught(prober.ask(&question.query, question.connection, question.timeout)).await;
             let sample = asked.unwrap_or_else(|why| Sample::defect(&why));
-            Asked { key, uid, generation, sample }
+            let judged = evaluator.judge(&key.namespace, question.condition, sample).await;
+            Asked { key, uid, generation, judged }
         };
         self.asking.push(asked.boxed());
     }
 
     /// Takes an answer, and all others that are there with it.
-    pub(super) fn answered(&mut self, asked: &Asked) {
+    pub(super) fn answered(&mut self, asked: Asked) {
         self.take_answer(asked);
         while let Some(Some(asked)) = self.asking.next().now_or_never() {
-            self.take_answer(&asked);
+            self.take_answer(asked);
         }
     }
 
-    fn take_answer(&mut self, asked: &Asked) {
+    fn take_answer(&mut self, asked: Asked) {
+        self.shares.give_back(&asked.key.namespace);
         let Some(watched) = self.watched.get_mut(&asked.key) else { return };
         watched.asking = false;
         // An answer to the question of an earlier spec says nothing about this one.
         if watched.invariant.uid().as_deref() == Some(&asked.uid) && watched.generation() == asked.generation {
-            self.settings.vitals.checked(watched.add(&asked.sample));
+            self.settings.vitals.checked(asked.judged.verdict);
+            watched.add(asked.judged);
             self.reconsider(&asked.key, Occasion::News);
         }
     }

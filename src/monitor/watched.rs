@@ -5,15 +5,12 @@ use super::decide::{self, Input, Rejection, Urgency, generation};
 use super::record::{Findings, Judged, Record};
 use super::starting::{Before, Start};
 use crate::crd::{Connection, Invariant, InvariantStatus, Ticket, VerdictName, reason};
-use crate::probe::{self, Condition, Observation, Query, Reading, Sample, Value, Verdict};
-use crate::{panics, question, redact};
+use crate::probe::{Condition, Query};
+use crate::question;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The most of an answer's body that is kept as evidence, in characters.
-const KEPT_BODY: usize = 1024;
 
 /// One invariant under watch.
 pub(super) struct Watched {
@@ -64,12 +61,13 @@ impl Written {
 /// What is asked, and what must be true of the answer.
 struct Check {
     query: Arc<Query>,
-    condition: Condition,
+    condition: Arc<Condition>,
 }
 
 /// One question.
 pub(super) struct Question {
     pub(super) query: Arc<Query>,
+    pub(super) condition: Arc<Condition>,
     pub(super) connection: Connection,
     pub(super) timeout: Duration,
 }
@@ -161,19 +159,18 @@ impl Watched {
         }
         self.asking = true;
         let spec = &self.invariant.spec;
-        Some(Question { query: Arc::clone(&check.query), connection: spec.connection, timeout: spec.timeout.into() })
+        Some(Question {
+            query: Arc::clone(&check.query),
+            condition: Arc::clone(&check.condition),
+            connection: spec.connection,
+            timeout: spec.timeout.into(),
+        })
     }
 
-    /// Judges a sample and adds it to the record; says what it meant.
-    pub(super) fn add(&mut self, sample: &Sample) -> VerdictName {
-        let Ok(check) = &self.check else { return VerdictName::Unknown };
-        // A defect that one condition meets is that invariant's alone.
-        let judged = panics::caught_now(|| judged(sample, &check.condition))
-            .unwrap_or_else(|why| judged(&Sample::defect(&why), &check.condition));
-        let verdict = judged.verdict;
+    /// Adds a judged sample to the record.
+    pub(super) fn add(&mut self, judged: Judged) {
         self.written.lacks_samples = true;
         self.record.add(judged, self.invariant.spec.no_data);
-        verdict
     }
 
     /// Brings the counts in line with the ticket and the dependencies before a decision.
@@ -256,34 +253,5 @@ fn parse(invariant: &Invariant) -> Result<Check, Rejection> {
         reason: reason::INVALID_CONDITION,
         message: format!("spec.condition: {error}"),
     })?;
-    Ok(Check { query: Arc::new(query), condition })
-}
-
-fn judged(sample: &Sample, condition: &Condition) -> Judged {
-    let judgement = probe::judge(sample, condition);
-    let findings = (judgement.verdict != Verdict::Holds)
-        .then(|| Findings { observed: redact::line(&judgement.explanation(condition), 1024), body: body(sample) });
-    Judged {
-        started_at: sample.started_at,
-        verdict: match judgement.verdict {
-            Verdict::Holds => VerdictName::Holds,
-            Verdict::Breached => VerdictName::Breached,
-            Verdict::Unknown => VerdictName::Unknown,
-        },
-        reading: match judgement.reading {
-            Reading::Value(Value::Text(text)) => Reading::Value(Value::Text(redact::line(&text, 256))),
-            reading => reading,
-        },
-        findings: findings.map(Box::new),
-        latency_milliseconds: u32::try_from(sample.took.as_micros().div_ceil(1000)).unwrap_or(u32::MAX),
-    }
-}
-
-fn body(sample: &Sample) -> Option<String> {
-    match &sample.observation {
-        Observation::Measured(measurement) if !measurement.body.is_empty() => {
-            Some(redact::block(&measurement.body, KEPT_BODY))
-        }
-        Observation::Measured(_) | Observation::Failed(_) | Observation::Unknown(_) => None,
-    }
+    Ok(Check { query: Arc::new(query), condition: Arc::new(condition) })
 }

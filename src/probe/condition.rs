@@ -4,7 +4,7 @@ mod expression;
 
 use super::SyntaxError;
 use super::sample::{Blindness, BlindnessReason, Measurement, Value};
-use expression::Expression;
+use expression::{Expression, Failure};
 use std::fmt;
 
 /// Longer expressions are refused. Characters.
@@ -67,9 +67,21 @@ impl Condition {
     pub fn judge(&self, measurement: &Measurement) -> Result<bool, Blindness> {
         match &self.form {
             Form::Comparison(operator, literal) => Ok(compare(&measurement.value, *operator, literal)),
-            Form::Expression(expression) => expression
-                .judge(measurement)
-                .map_err(|message| Blindness::new(BlindnessReason::ConditionError, &message)),
+            Form::Expression(expression) => expression.judge(measurement).map_err(|failure| match failure {
+                Failure::Error(message) => Blindness::new(BlindnessReason::ConditionError, &message),
+                Failure::TooCostly => Blindness::new(
+                    BlindnessReason::TooCostly,
+                    "the condition takes too much work on this answer; make its patterns simpler or the body shorter",
+                ),
+            }),
+        }
+    }
+
+    /// Whether to judge this measurement may take more than some microseconds.
+    pub fn is_costly(&self, measurement: &Measurement) -> bool {
+        match &self.form {
+            Form::Comparison(..) => false,
+            Form::Expression(expression) => expression.is_costly(measurement),
         }
     }
 }

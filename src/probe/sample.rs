@@ -127,7 +127,8 @@ pub struct Blindness {
 }
 
 impl Blindness {
-    pub(super) fn new(reason: BlindnessReason, message: &str) -> Self {
+    /// In a word and a sentence.
+    pub fn new(reason: BlindnessReason, message: &str) -> Self {
         Self { reason, message: redact::line(message, 256) }
     }
 }
@@ -141,6 +142,8 @@ pub enum BlindnessReason {
     ResolverUnavailable,
     /// The condition cannot be evaluated.
     ConditionError,
+    /// The condition takes more work on this answer than is given to it.
+    TooCostly,
     /// This process or host ran out of something.
     OwnResources,
     /// The harness itself broke down over it.

@@ -1,12 +1,14 @@
 //! Ten thousand invariants and a thousand open tickets on the real API server: created, restarted upon, changed, deleted.
 //!
 //! What holds at that size is tested here; how fast it is, `cargo bench --bench cost` measures. It is a program of its own,
-//! so that no other test has to share the machine with it.
+//! so that no other test has to share the machine with it. Also here: a hostile tenant beside a thousand others
+//! (`cargo test --test scale hostile -- --nocapture`).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be prepared has failed")]
 
 #[path = "../../benches/cost/cluster.rs"]
 #[allow(dead_code, reason = "the benchmark needs the rest")]
 mod cluster;
+mod hostile;
 #[path = "../../benches/cost/operator.rs"]
 #[allow(dead_code, reason = "the benchmark needs the rest")]
 mod operator;
@@ -29,6 +31,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use target::Target;
+use tokio::sync::Mutex;
 
 const INVARIANTS: usize = 10_000;
 const TICKETS: usize = 1000;
@@ -50,13 +53,31 @@ fn monitor(plane: &ControlPlane) -> Half {
     Half::monitor(plane, &["--status-refresh", "1s"])
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_invariants_and_a_thousand_tickets_are_kept() {
-    rustls::crypto::ring::default_provider().install_default().unwrap();
+/// One at a time: each measures, and their monitors listen at one port.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+async fn plane() -> ControlPlane {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let assets = Assets::find(&sources().unwrap(), &progress_on_stderr()).await.unwrap();
     let plane = ControlPlane::start(&assets, Path::new(env!("CARGO_BIN_EXE_harness"))).await.unwrap();
+    install_definitions(&plane.client().unwrap()).await.unwrap();
+    plane
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_tenant_keeps_nobody_waiting() {
+    let (_alone, plane) = (ALONE.lock().await, plane().await);
+    let (client, target) = (plane.client().unwrap(), Target::start(INVARIANTS).await);
+    let monitor = Half::monitor(&plane, &["--namespace", "hostile"]);
+    hostile::keeps_nobody_waiting(&monitor, &client, &target).await;
+    monitor.stop();
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_invariants_and_a_thousand_tickets_are_kept() {
+    let (_alone, plane) = (ALONE.lock().await, plane().await);
     let client = plane.client().unwrap();
-    install_definitions(&client).await.unwrap();
     let target = Target::start(INVARIANTS).await;
     cluster::create(&client, &target, 0..INVARIANTS, INTERVAL).await;
 

@@ -21,10 +21,13 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Incoming) -> Result<Stri
         length = length.saturating_add(data.len());
     }
     let plain = plain(headers, kept, length)?;
-    Ok(match String::from_utf8_lossy(&plain) {
+    let mut text = match String::from_utf8_lossy(&plain) {
         std::borrow::Cow::Borrowed(_) => String::from_utf8(plain).unwrap_or_default(),
         std::borrow::Cow::Owned(text) => text,
-    })
+    };
+    // What is replaced takes more room.
+    text.truncate(text.floor_char_boundary(MAX_BODY));
+    Ok(text)
 }
 
 /// Nobody asked for compression, but what comes compressed all the same is understood: what a condition says is meant

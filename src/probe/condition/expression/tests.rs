@@ -14,7 +14,11 @@ fn measured(value: f64) -> Measurement {
 }
 
 fn judge(text: &str, value: f64) -> Result<bool, String> {
-    Expression::parse(text).unwrap_or_else(|error| panic!("{text}: {error}")).judge(&measured(value))
+    let expression = Expression::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    expression.judge(&measured(value)).map_err(|failure| match failure {
+        Failure::Error(message) => message,
+        Failure::TooCostly => "too costly".to_owned(),
+    })
 }
 
 #[test]
@@ -77,8 +81,40 @@ fn what_is_just_small_enough_is_read_and_judged_on_an_ordinary_stack() {
 #[test]
 fn a_regular_expression_has_a_limited_size() {
     assert_eq!(judge(r"body.matches('^(ab)+$') && !body.matches('\\w{3}-\\d+')", 1.0), Ok(true));
-    let message = judge(r"body.matches('\\w{900}')", 1.0).unwrap_err();
-    assert!(message.contains("size limit"), "{message}");
+    let wide = r"body.matches('\\w{20}')";
+    for text in [r"body.matches('\\w{900}')", "body.matches(body)", "body.matches('(')", &format!("{wide} || {wide}")] {
+        let message = Expression::parse(text).err().unwrap().to_string();
+        assert!(message.contains("a regular expression in quotes"), "{message}");
+    }
+}
+
+#[test]
+fn what_takes_too_much_work_on_an_answer_is_neither_true_nor_false() {
+    let mut state = 1_u32;
+    let letters = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        if state & 0x8000_0000 == 0 { 'a' } else { 'b' }
+    });
+    let measurement = Measurement { body: letters.take(64 * 1024).collect(), ..measured(1.0) };
+    let copies = format!("({}).size() > 1", ["body"; 30].join(" + "));
+    let many = ["body.matches('a[ab]{200}c')"; 10].join(" || ");
+    for text in ["!body.matches('a[ab]{900}c')", &copies, &many, "(body + body).matches('x')"] {
+        let expression = Expression::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert!(expression.is_costly(&measurement), "{text}");
+        assert!(matches!(expression.judge(&measurement), Err(Failure::TooCostly)), "{text}");
+    }
+    // What can be said without it is said.
+    let expression = Expression::parse("status == 200 || body.matches('a[ab]{900}c')").unwrap();
+    assert!(matches!(expression.judge(&measurement), Ok(true)));
+}
+
+#[test]
+fn what_is_done_in_microseconds_is_done_at_once() {
+    for (text, costly) in [("value == 200", false), ("body.contains('a')", false), ("body.matches('a')", true)] {
+        assert_eq!(Expression::parse(text).unwrap().is_costly(&measured(1.0)), costly, "{text}");
+        let long = Measurement { body: "a".repeat(SHORT_BODY + 1), ..measured(1.0) };
+        assert!(Expression::parse(text).unwrap().is_costly(&long), "{text}");
+    }
 }
 
 #[test]
