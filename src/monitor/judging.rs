@@ -22,6 +22,8 @@ const SHORT_BODY: usize = 1024;
 /// The most answers of one namespace, and of all, that wait to be judged.
 const WAITING_OF_ONE: usize = 64;
 const WAITING: usize = 256;
+/// How much lower the priority of the thread is; as for nice(1).
+const NICENESS: i32 = 10;
 /// How long an answer waits at most.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -90,6 +92,7 @@ impl Shared {
     }
 
     fn serve(&self) {
+        step_back();
         while let Some(Job { sample, condition, reply }) = self.next() {
             // Whoever waited for it may have gone.
             if reply.is_closed() {
@@ -112,6 +115,14 @@ impl Shared {
             }
             queue = self.news.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+/// Where the processor is short, the loop goes first.
+fn step_back() {
+    let this_thread = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(this_thread), NICENESS) {
+        tracing::debug!(%error, "conditions are judged with the same priority as the rest");
     }
 }
 
