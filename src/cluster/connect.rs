@@ -4,14 +4,18 @@
 //! API server for its version once, so that a wrong address is known at once and by name.
 
 mod deadline;
+mod proxied;
+mod proxy;
 
 use deadline::DeadlineLayer;
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
-use std::net::IpAddr;
+use proxy::Environment;
+pub use proxy::ProxyError;
 use std::path::PathBuf;
 use std::time::Duration;
+use url::Url;
 
 /// How long a request to the API server may take, unless it is a watch or a followed log.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
@@ -51,7 +55,10 @@ pub enum ConnectError {
         /// The contexts that exist.
         contexts: Vec<String>,
     },
-    /// No client could be made of the configuration, for example because it asks for a proxy.
+    /// The proxy to the API server is none that can be used.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// No client could be made of the configuration.
     #[error("could not make a client for {server}: {source}")]
     MakeClient {
         /// The API server's address.
@@ -79,10 +86,18 @@ pub enum ConnectError {
 
 /// Connects to `target` and makes sure that it answers (within 10 s).
 pub async fn connect(target: Target) -> Result<Client, ConnectError> {
-    let config = configuration(target).await?;
-    let server = config.cluster_url.to_string();
-    let client =
-        client(config).map_err(|error| ConnectError::MakeClient { server: server.clone(), source: Box::new(error) })?;
+    let Found { config, proxy } = configuration(target).await?;
+    let mut server = config.cluster_url.to_string();
+    if let Some(proxy) = &proxy {
+        // Its credentials are nobody's business.
+        let shown = &proxy[url::Position::BeforeHost..url::Position::AfterPort];
+        server = format!("{server} (through the proxy {}://{shown})", proxy.scheme());
+    }
+    let made = match &proxy {
+        Some(proxy) => proxied::client(&config, proxy),
+        None => client(config),
+    };
+    let client = made.map_err(|error| ConnectError::MakeClient { server: server.clone(), source: Box::new(error) })?;
     match client.apiserver_version().await {
         Ok(_) => Ok(client),
         Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403) => {
@@ -92,28 +107,26 @@ pub async fn connect(target: Target) -> Result<Client, ConnectError> {
     }
 }
 
-/// Makes a client in which no plain request takes longer than [`REQUEST_DEADLINE`], whatever the server does.
+/// Makes a client without a proxy, in which no plain request takes longer than [`REQUEST_DEADLINE`], whatever the server does.
 ///
 /// Without kube's own retries: they would repeat a POST, and wait for as long as the server tells them to. Whoever
 /// calls knows better whether to try again. Must be called in the tokio runtime that will use the client.
 pub fn client(mut config: Config) -> Result<Client, kube::Error> {
     config.connect_timeout = Some(CONNECT_DEADLINE);
     config.default_retry = false;
-    if is_this_machine(&config.cluster_url) {
-        // kube would send even this through the HTTPS_PROXY of the environment; kubectl does not, either.
-        config.proxy_url = None;
-    }
+    // kube would send everything through the HTTPS_PROXY of the environment.
+    config.proxy_url = None;
     let layer = DeadlineLayer { deadline: REQUEST_DEADLINE };
     Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
 }
 
-fn is_this_machine(url: &http::Uri) -> bool {
-    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-    let address = host.parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback() || address.is_unspecified())
+/// A cluster, and how it is reached.
+struct Found {
+    config: Config,
+    proxy: Option<Url>,
 }
 
-async fn configuration(target: Target) -> Result<Config, ConnectError> {
+async fn configuration(target: Target) -> Result<Found, ConnectError> {
     let explicit = target != Target::default();
     let read = match &target.kubeconfig {
         Some(path) => Kubeconfig::read_from(path),
@@ -122,7 +135,11 @@ async fn configuration(target: Target) -> Result<Config, ConnectError> {
     match read {
         Ok(kubeconfig) => in_context(kubeconfig, target.context).await,
         Err(error) if !explicit && is_absent(&error) => {
-            Config::incluster_env().map_err(|_| ConnectError::FindCluster { kubeconfig: Box::new(error) })
+            // A pod reaches the API server of its own cluster: no proxy leads there.
+            let config = Config::incluster_env();
+            config
+                .map(|config| Found { config, proxy: None })
+                .map_err(|_| ConnectError::FindCluster { kubeconfig: Box::new(error) })
         }
         Err(error) => Err(ConnectError::ReadKubeconfig(Box::new(error))),
     }
@@ -136,18 +153,29 @@ fn is_absent(error: &KubeconfigError) -> bool {
     }
 }
 
-async fn in_context(kubeconfig: Kubeconfig, context: Option<String>) -> Result<Config, ConnectError> {
+async fn in_context(kubeconfig: Kubeconfig, context: Option<String>) -> Result<Found, ConnectError> {
     let wanted = context.or_else(|| kubeconfig.current_context.clone()).filter(|name| !name.is_empty());
     let contexts: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
     match wanted {
         Some(name) if contexts.contains(&name) => {
+            let its_proxy = proxy_url(&kubeconfig, &name);
             let options = KubeConfigOptions { context: Some(name), ..KubeConfigOptions::default() };
-            Config::from_custom_kubeconfig(kubeconfig, &options)
+            let config = Config::from_custom_kubeconfig(kubeconfig, &options)
                 .await
-                .map_err(|error| ConnectError::ReadKubeconfig(Box::new(error)))
+                .map_err(|error| ConnectError::ReadKubeconfig(Box::new(error)))?;
+            let environment = Environment::of_this_process();
+            let proxy = proxy::choose(&config.cluster_url, its_proxy.as_deref(), &environment)?;
+            Ok(Found { config, proxy })
         }
         wanted => Err(ConnectError::ChooseContext { wanted, contexts }),
     }
+}
+
+/// The proxy that the kubeconfig names for the cluster of a context.
+fn proxy_url(kubeconfig: &Kubeconfig, context: &str) -> Option<String> {
+    let context = kubeconfig.contexts.iter().find(|it| it.name == context)?.context.as_ref()?;
+    let cluster = kubeconfig.clusters.iter().find(|it| it.name == context.cluster)?.cluster.as_ref()?;
+    cluster.proxy_url.clone()
 }
 
 fn missing_context(wanted: Option<&str>) -> String {
@@ -169,16 +197,6 @@ fn listed(contexts: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_this_machine_is_reached_without_a_proxy() {
-        for url in ["https://127.0.0.1:6443", "https://[::1]:6443", "https://localhost", "https://0.0.0.0:6443"] {
-            assert!(is_this_machine(&url.parse().unwrap()), "{url}");
-        }
-        for url in ["https://10.0.0.1:6443", "https://example.org", "https://localhost.example.org"] {
-            assert!(!is_this_machine(&url.parse().unwrap()), "{url}");
-        }
-    }
 
     #[test]
     fn an_error_lists_a_few_contexts_and_counts_the_rest() {

@@ -4,6 +4,7 @@
 mod connect;
 mod process;
 mod projector;
+mod proxy;
 
 use crate::support::{client, client_of, cluster, namespace, start_plane};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};

@@ -6,7 +6,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 
-fn target(kubeconfig: &Path, context: Option<&str>) -> Target {
+pub(super) fn target(kubeconfig: &Path, context: Option<&str>) -> Target {
     Target { kubeconfig: Some(kubeconfig.to_path_buf()), context: context.map(str::to_owned) }
 }
 
