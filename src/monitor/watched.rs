@@ -2,7 +2,7 @@
 
 use super::census::Standing;
 use super::decide::{self, Input, Rejection, Urgency, generation};
-use super::record::{Findings, Judged, Record};
+use super::record::{Judged, Record};
 use super::starting::{Before, Start};
 use crate::crd::{Connection, Invariant, InvariantStatus, Ticket, VerdictName, reason};
 use crate::probe::{Condition, Query};
