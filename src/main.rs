@@ -10,12 +10,9 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     // Before the command line, whose defaults come from the environment, and before any thread.
-    match dotenvy::dotenv() {
-        Err(error) if !error.not_found() => {
-            eprintln!("harness: .env cannot be read: {error}; expected lines of the form NAME=VALUE");
-            return ExitCode::FAILURE;
-        }
-        Ok(_) | Err(_) => {}
+    if let Err(error) = harness::cli::environment::load() {
+        eprintln!("harness: {error}");
+        return ExitCode::FAILURE;
     }
     harness::cli::run(harness::cli::Cli::parse())
 }

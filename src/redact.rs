@@ -8,6 +8,7 @@ mod assignments;
 mod encoded;
 mod entropy;
 mod formats;
+mod invisible;
 mod known;
 mod names;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 mod urls;
 mod values;
 
+pub use invisible::is_invisible;
 pub use known::remember;
 
 use crate::crd::PathChange;
@@ -35,15 +37,16 @@ const EXCERPT_CONTEXT: usize = 16;
 /// A part of a text, in bytes.
 type Span = Range<usize>;
 
-/// One line of at most `limit` characters: control characters gone, secrets masked.
+/// One line of at most `limit` characters: control characters and invisible ones gone, secrets masked.
 pub fn line(text: &str, limit: usize) -> String {
-    let plain = text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+    let seen = text.chars().filter(|c| !is_invisible(*c));
+    let plain = seen.map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
     settle(plain, |masked| cut(&masked.replace('\n', " "), limit))
 }
 
 /// Text of at most `limit` characters that keeps its lines.
 pub fn block(text: &str, limit: usize) -> String {
-    let tabs = text.chars().map(|c| if c == '\t' { ' ' } else { c });
+    let tabs = text.chars().filter(|c| !is_invisible(*c)).map(|c| if c == '\t' { ' ' } else { c });
     settle(tabs.filter(|c| *c == '\n' || !c.is_control()).collect(), |masked| cut(masked, limit))
 }
 

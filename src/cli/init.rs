@@ -5,6 +5,7 @@ use super::connection::Connection;
 use super::install::{
     Installed, Overwrite, ensure_config_map, ensure_namespace, install_definitions, install_invariants,
 };
+use super::policies::{Policies, install_policies};
 use crate::samples::{CONFIG_NAME, PORT};
 use std::io::Write;
 use std::process::ExitCode;
@@ -27,6 +28,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     for name in install_definitions(&client).await? {
         lines.push(format!("customresourcedefinition/{name} installed"));
     }
+    match install_policies(&client).await? {
+        Policies::Installed(names) => lines.extend(names.into_iter().map(|name| format!("{name} installed"))),
+        Policies::NotPossible(why) => lines.extend(unguarded(&why)),
+    }
     if ensure_namespace(&client, &namespace).await? == Installed::Applied {
         lines.push(format!("namespace/{namespace} created"));
     }
@@ -38,6 +43,16 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     lines.extend(next(&format!("{} --namespace {namespace}", arguments.connection.flags())));
     writeln!(std::io::stdout(), "{}", lines.join("\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the absence of the admission policies means.
+fn unguarded(why: &str) -> [String; 3] {
+    [
+        format!("the admission policies are not installed: {why}"),
+        "    so nobody verifies the names in approvals, and whoever may write invariants may grant anything;"
+            .to_owned(),
+        "    a cluster administrator installs them with `harness init`".to_owned(),
+    ]
 }
 
 /// What to type next, with the flags that lead to the same place.

@@ -38,6 +38,14 @@ pub enum InstallError {
         /// The definition.
         name: String,
     },
+    /// An admission policy could not be written.
+    #[error("could not install the admission policy {name}: {source}")]
+    ApplyPolicy {
+        /// The policy, or its binding.
+        name: String,
+        /// The reason.
+        source: Box<kube::Error>,
+    },
     /// The namespace could not be made.
     #[error("could not create the namespace {name}: {source}")]
     CreateNamespace {

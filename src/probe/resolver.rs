@@ -54,6 +54,12 @@ pub enum ResolveError {
         /// One of them.
         address: IpAddr,
     },
+    /// The port is that of a part of the cluster.
+    #[error("checks may not reach port {port}, where a part of the cluster itself listens")]
+    DeniedPort {
+        /// The port.
+        port: u16,
+    },
 }
 
 impl ResolveError {
@@ -62,7 +68,7 @@ impl ResolveError {
         match self {
             Self::NotFound { .. } => Ok(FailureReason::NameNotFound),
             Self::Unavailable { .. } => Err(BlindnessReason::ResolverUnavailable),
-            Self::Denied { .. } => Err(BlindnessReason::EgressDenied),
+            Self::Denied { .. } | Self::DeniedPort { .. } => Err(BlindnessReason::EgressDenied),
         }
     }
 }
@@ -126,6 +132,9 @@ impl GuardedResolver {
     ///
     /// A host that is an address is judged as it stands.
     pub(super) async fn find(&self, url: &Url, deadline: Instant) -> Result<Found, ResolveError> {
+        if let Some(port) = url.port_or_known_default().filter(|port| !EgressPolicy::allows_port(*port)) {
+            return Err(ResolveError::DeniedPort { port });
+        }
         let address: IpAddr = match url.host() {
             Some(Host::Ipv4(address)) => address.into(),
             Some(Host::Ipv6(address)) => address.into(),

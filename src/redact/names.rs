@@ -4,12 +4,16 @@ use regex::Regex;
 use std::sync::LazyLock;
 
 /// What a name in lower case, without its punctuation and its last digits, ends with if it stands for a secret.
-const ENDINGS: [&str; 37] = [
+const ENDINGS: [&str; 41] = [
     "password",
     "passwords",
     "passwordhash",
     "passwd",
     "passphrase",
+    "passcode",
+    "pgpass",
+    "mnemonic",
+    "seedphrase",
     "pwd",
     "secret",
     "secretid",
@@ -66,7 +70,7 @@ pub(super) fn hides(name: &str) -> Option<Hides> {
         "imagepullsecrets" | "serviceaccounttokens" => None,
         "sig" | "serviceaccounttoken" => Some(Hides::Assigned),
         "auth" | "sid" => Some(Hides::Everything),
-        plain if ends(plain) || last_word_is_pass(name) => Some(Hides::Everything),
+        plain if ends(plain) || last_word_is_short(name) => Some(Hides::Everything),
         plain if plain.ends_with("signature") => Some(Hides::Assigned),
         plain if plain.strip_suffix('s').is_some_and(ends) => Some(Hides::Composed),
         _ => None,
@@ -98,10 +102,12 @@ fn plain(name: &str) -> String {
     plain.trim_end_matches(|digit: char| digit.is_ascii_digit()).to_owned()
 }
 
-/// `DB_PASS` and `dbPass`, but not `bypass`.
-fn last_word_is_pass(name: &str) -> bool {
-    let last = name.rsplit(['_', '-', '.']).next().unwrap_or_default();
-    last.eq_ignore_ascii_case("pass") || last.ends_with("Pass")
+/// Short names of passwords and of keys that were agreed on: `DB_PASS`, `dbPass`, `PW`, `db-pw`, `wifiPsk`, but not
+/// `bypass`.
+fn last_word_is_short(name: &str) -> bool {
+    let last = name.rsplit(['_', '-', '.']).next().unwrap_or_default().trim_end_matches(|it: char| it.is_ascii_digit());
+    ["pass", "pw", "psk"].iter().any(|word| last.eq_ignore_ascii_case(word))
+        || ["Pass", "Pw", "PW", "Psk", "PSK"].iter().any(|word| last.ends_with(word))
 }
 
 #[cfg(test)]
@@ -120,6 +126,15 @@ mod tests {
             "clientSecret",
             "DB_PASS",
             "dbPass",
+            "pw",
+            "DB_PW",
+            "dbPw2",
+            "PGPASS",
+            "psk",
+            "wifi_psk",
+            "wifiPsk",
+            "passcode",
+            "wallet.mnemonic",
             "_authToken",
             "Set-Cookie",
             "AccountKey",
@@ -132,8 +147,19 @@ mod tests {
 
     #[test]
     fn other_names_are_not() {
-        let names =
-            ["bypass", "compass", "secretName", "tokenExpirationSeconds", "delay_ms", "key", "author", "design"];
+        let names = [
+            "bypass",
+            "compass",
+            "mpw",
+            "upsk",
+            "mnemonics_enabled",
+            "secretName",
+            "tokenExpirationSeconds",
+            "delay_ms",
+            "key",
+            "author",
+            "design",
+        ];
         for name in names {
             assert_eq!(hides(name), None, "{name}");
         }

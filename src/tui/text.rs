@@ -1,5 +1,6 @@
 //! Text from the cluster, made safe and short enough to show. Whatever wrote it may have meant harm.
 
+use crate::redact::is_invisible;
 use jiff::{SignedDuration, Timestamp};
 
 /// At most `limit` characters of `text` (the last one `…` where it was cut), without control characters and without
@@ -18,16 +19,7 @@ fn visible(character: char) -> Option<char> {
     match character {
         '\n' | '\r' | '\t' => Some(' '),
         character if character.is_control() => None,
-        // Soft hyphen, zero-width, bidirectional, line separators, invisible operators, byte order mark, tags.
-        '\u{ad}'
-        | '\u{61c}'
-        | '\u{180e}'
-        | '\u{200b}'..='\u{200f}'
-        | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}'
-        | '\u{feff}'
-        | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e0fff}' => None,
+        character if is_invisible(character) => None,
         character => Some(character),
     }
 }

@@ -1,7 +1,7 @@
 //! The screen's feed, the injection of faults, and the subcommands around them, against the real API server.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be prepared has failed")]
 
-use crate::support::{binary, client, cluster, namespace};
+use crate::support::{binary, client, cluster, eventually, namespace, start_plane};
 use futures::StreamExt;
 use harness::cli::install::{Installed, Overwrite, ensure_config_map, install_definitions, install_invariants};
 use harness::crd::{Invariant, Phase, Ticket};
@@ -12,9 +12,11 @@ use harness::tui::feed;
 use harness::tui::model::{Cluster, Model, Scope, State};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -195,23 +197,69 @@ async fn installing_again_changes_nothing_that_people_changed() {
 
 /// Runs the harness's own binary on the tests' cluster to its end: its exit code, stdout and stderr.
 async fn harness(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let command =
-        Command::new(binary()).args(arguments).env("KUBECONFIG", cluster().kubeconfig()).kill_on_drop(true).output();
+    harness_on(cluster().kubeconfig(), arguments).await
+}
+
+/// The same on any cluster.
+async fn harness_on(kubeconfig: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let command = Command::new(binary()).args(arguments).env("KUBECONFIG", kubeconfig).kill_on_drop(true).output();
     let output = timeout(DEADLINE, command).await.unwrap().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
 #[tokio::test]
-async fn init_says_what_it_did_and_what_is_next() {
-    let namespace = namespace(&client(), "init").await;
-    let (code, stdout, stderr) = harness(&["init", "--namespace", &namespace]).await;
+async fn init_installs_the_policies_too_or_says_what_their_absence_means() {
+    // Policies are for the whole cluster: this one is the test's own.
+    let plane = start_plane().await;
+    let (code, stdout, stderr) = harness_on(plane.kubeconfig(), &["init", "--namespace", "team"]).await;
     assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("validatingadmissionpolicy/harness-init-approvals installed"), "{stdout}");
+    assert!(stdout.contains("validatingadmissionpolicybinding/harness-init-grants installed"), "{stdout}");
     assert!(stdout.contains("configmap/rate-limiter-config installed"), "{stdout}");
     assert!(stdout.contains("What is next:"), "{stdout}");
-    let (code, stdout, _) = harness(&["init", "--namespace", &namespace]).await;
+    let (code, stdout, _) = harness_on(plane.kubeconfig(), &["init", "--namespace", "team"]).await;
     assert_eq!(code, Some(0));
     assert!(stdout.contains("configmap/rate-limiter-config is there already; left as it is"), "{stdout}");
+
+    // Somebody who may do all that but install policies.
+    let client = plane.client().unwrap();
+    let rules =
+        json!([{ "apiGroups": ["", "apiextensions.k8s.io", "harness.dev"], "resources": ["*"], "verbs": ["*"] }]);
+    let role = json!({ "metadata": { "name": "installer" }, "rules": rules });
+    let subject = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane" });
+    let reference = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "installer" });
+    let binding = json!({ "metadata": { "name": "installer" }, "roleRef": reference, "subjects": [subject] });
+    let role: ClusterRole = serde_json::from_value(role).unwrap();
+    let binding: ClusterRoleBinding = serde_json::from_value(binding).unwrap();
+    Api::all(client.clone()).create(&PostParams::default(), &role).await.unwrap();
+    Api::all(client).create(&PostParams::default(), &binding).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let kubeconfig = directory.path().join("kubeconfig");
+    std::fs::write(&kubeconfig, plane.user_kubeconfig("jane", None).unwrap()).unwrap();
+    let stdout = eventually(DEADLINE, || async {
+        let (code, stdout, _) = harness_on(&kubeconfig, &["init", "--namespace", "team"]).await;
+        (code == Some(0)).then_some(stdout)
+    })
+    .await;
+    assert!(stdout.contains("nobody verifies the names in approvals"), "{stdout}");
+    plane.stop().await;
+}
+
+/// The variables of a subcommand as its help shows them, where the binary is started in this directory.
+async fn variables_in(directory: &Path) -> String {
+    let command = Command::new(binary()).args(["run", "--help"]).current_dir(directory).env_clear().output();
+    String::from_utf8(timeout(DEADLINE, command).await.unwrap().unwrap().stdout).unwrap()
+}
+
+#[tokio::test]
+async fn env_is_read_from_the_working_directory_and_from_no_parent() {
+    let parent = tempfile::tempdir().unwrap();
+    let child = parent.path().join("child");
+    std::fs::create_dir(&child).unwrap();
+    std::fs::write(parent.path().join(".env"), "HARNESS_SOURCE=/from-the-file\n").unwrap();
+    assert!(variables_in(parent.path()).await.contains("HARNESS_SOURCE=/from-the-file"));
+    assert!(!variables_in(&child).await.contains("/from-the-file"));
 }
 
 #[tokio::test]
