@@ -89,7 +89,7 @@ fn conditions(criterion: &mut Criterion) {
 
 fn decisions(criterion: &mut Criterion) {
     let (invariant, now) = (invariant(), now());
-    let mut record = Record::new(now);
+    let mut record = Record::default();
     for second in 0..30 {
         let judged = Judged {
             started_at: now + SignedDuration::from_secs(second),

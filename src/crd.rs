@@ -12,8 +12,8 @@ pub mod ticket_status;
 
 pub use condition::{reason, set_condition, type_};
 pub use invariant::{
-    Connection, Dependency, Invariant, InvariantSpec, InvariantStatus, NoData, RecentSample, Severity, Target,
-    TargetKind, VerdictName,
+    Connection, Dependency, FailedAttempt, Invariant, InvariantSpec, InvariantStatus, NoData, RecentSample, Severity,
+    Target, TargetKind, VerdictName,
 };
 pub use remediation::{
     Allow, Budget, ConfigFormat, ConfigMapKey, Mode, Remediation, ScaleBounds, Workload, WorkloadKind,

@@ -11,6 +11,7 @@ pub mod explanation;
 mod projection;
 #[cfg(test)]
 mod tests;
+pub mod verification;
 
 pub use event::{Effect, Event, Holdup, Leave, Transition};
 pub use projection::project;

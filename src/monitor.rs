@@ -41,7 +41,6 @@ use flapping::Repaired;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
-use jiff::Timestamp;
 use judging::Evaluator;
 use kube::Client;
 use refreshes::Refreshes;
@@ -195,11 +194,6 @@ impl Monitor {
         [self.next_check(), self.next_refresh(), self.next_look_for_cycles()].into_iter().flatten().min()
     }
 
-    /// Both clocks: the wall's, and monotonic since the monitor's origin.
-    fn now(&self) -> (Timestamp, Duration) {
-        (Timestamp::now(), self.origin.elapsed())
-    }
-
     fn invariant_changed(&mut self, change: Change<Invariant>) {
         match change {
             Change::Applied(invariant) => self.invariant_applied(invariant),
@@ -239,7 +233,7 @@ impl Monitor {
     }
 
     fn invariant_applied(&mut self, invariant: Invariant) {
-        let (key, now) = (ObjectKey::of(&invariant), self.now());
+        let (key, now) = (ObjectKey::of(&invariant), self.origin.elapsed());
         let (watched, followed) = if let Some(known) = self.watched.remove(&key) {
             // Most changes are our own statuses, which change nothing that is followed.
             let same = known.invariant.spec.remediation.allow == invariant.spec.remediation.allow;
@@ -250,8 +244,8 @@ impl Monitor {
         };
         let names = watched.invariant.spec.depends_on.iter().map(|dependency| dependency.name.clone());
         self.dependencies.set(&key, names.collect());
-        if watched.written.at == now.1 {
-            self.refreshes.written(&key, now.1);
+        if watched.written.at == now {
+            self.refreshes.written(&key, now);
         }
         if let Some(followed) = followed {
             self.history.follow_instead(followed, config_maps_of(&watched.invariant));

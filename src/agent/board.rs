@@ -4,7 +4,7 @@ use super::baseline::{Runs, config_names, key_of, workloads_of};
 use super::breaker::{self, Repair, Told};
 use super::planner::{Reverted, Sibling};
 use crate::crd::{
-    ActionRecord, Attempt, AttemptResult, Invariant, ObjectReference, Ticket, VerdictName, Workload, reason, type_,
+    ActionRecord, Attempt, AttemptResult, FailedAttempt, Invariant, ObjectReference, Ticket, VerdictName, Workload, reason, type_,
 };
 use crate::outage::Outage;
 use crate::question;
@@ -249,6 +249,11 @@ fn is_in_cycle(invariant: &Invariant) -> bool {
     conditions.any(|it| it.type_ == type_::ACCEPTED && it.reason == reason::DEPENDENCY_CYCLE)
 }
 
+/// The attempt that the monitor saw fail.
+pub fn failed_attempt(invariant: &Invariant) -> Option<&FailedAttempt> {
+    invariant.status.as_ref()?.failed_attempt.as_ref()
+}
+
 /// The status of the Holding condition.
 pub fn holding(invariant: &Invariant) -> Option<&str> {
     let conditions = &invariant.status.as_ref()?.conditions;
@@ -265,6 +270,7 @@ pub fn concerns_incidents(before: &Invariant, after: &Invariant) -> bool {
         || verdict(before) != verdict(after)
         || is_in_cycle(before) != is_in_cycle(after)
         || question::was_held(before) != question::was_held(after)
+        || failed_attempt(before) != failed_attempt(after)
 }
 
 /// Forgets the samples of an invariant that holds: they are asked only of those that do not.

@@ -3,10 +3,13 @@
 #[cfg(test)]
 mod tests;
 
+use super::board;
 use super::executor::TargetState;
-use crate::crd::{Approval, ApprovalDecision, Invariant, Proposal, RETRY_ANNOTATION, Ticket, TicketStatus};
+use crate::crd::{
+    Approval, ApprovalDecision, FailedAttempt, Invariant, Proposal, RETRY_ANNOTATION, Ticket, TicketStatus,
+};
 use crate::crd::{Attempt, AttemptResult, Phase};
-use crate::lifecycle::{self, Event, Holdup};
+use crate::lifecycle::{self, Event, Holdup, verification};
 use crate::outage::{Outage, UMBRELLA_LABEL};
 use crate::question;
 use jiff::{SignedDuration, Timestamp};
@@ -46,6 +49,8 @@ pub struct Facts {
     pub in_force_from: Option<Timestamp>,
     /// Who brought back what the last attempt took away, and where: instead of its change, the fault is there again.
     pub brought_back: Option<String>,
+    /// For how long the rollout of the last attempt was watched; time without a look does not count.
+    pub rollout_watched: Duration,
     /// Guards of the last attempt that are broken now.
     pub regressed_guards: Vec<String>,
     /// What others wrote to the objects of the last attempt since it was planned: who, what and when.
@@ -262,9 +267,9 @@ fn in_verifying(observed: &Observed, status: &TicketStatus, invariant: &Invarian
         let message = format!("{what} before the change was verified; it is looked at as a new fault");
         return Step::Happened(Event::BroughtBack, message);
     }
-    let Some(in_force_at) = attempt.in_force_at.as_ref().map(|at| at.0) else {
-        return not_in_force(observed, status, attempt, invariant, now);
-    };
+    if attempt.in_force_at.is_none() {
+        return not_in_force(observed, status, invariant, now);
+    }
     if facts.suspended {
         let message = "writes are suspended: the change is neither verified nor undone".to_owned();
         return hold(status, Event::Suspended, message, look_again(now));
@@ -273,7 +278,7 @@ fn in_verifying(observed: &Observed, status: &TicketStatus, invariant: &Invarian
         let message = "the invariant cannot be asked; the verification waits".to_owned();
         return hold(status, Event::Blind, message, None);
     }
-    if attempt.blind_since.is_some() || status.reason.as_deref() == Some("Suspended") {
+    if matches!(status.reason.as_deref(), Some("Blind" | "Suspended")) {
         return Step::Happened(Event::SightRegained, "the verification goes on".to_owned());
     }
     let others_wrote = facts.targets.iter().any(|it| *it != TargetState::Written);
@@ -281,24 +286,19 @@ fn in_verifying(observed: &Observed, status: &TicketStatus, invariant: &Invarian
         let message = format!("broken since the change: {}", facts.regressed_guards.join(", "));
         return Step::Happened(Event::GuardRegressed { others_wrote }, message);
     }
-    let timeout = signed(invariant.spec.remediation.verify_timeout.into());
-    let allowed = timeout.saturating_add(SignedDuration::from_secs(attempt.blind_seconds.into()));
-    let deadline = in_force_at.checked_add(allowed).unwrap_or(Timestamp::MAX);
-    if now < deadline {
-        return Step::Wait(Some(deadline));
+    // The monitor counts the samples: only it knows in which time there were any.
+    let uid = observed.ticket.uid();
+    let is_this = |it: &FailedAttempt| Some(&it.ticket) == uid.as_ref() && it.number == attempt.number;
+    if !board::failed_attempt(invariant).is_some_and(is_this) {
+        return Step::Wait(None);
     }
-    let message = format!("the invariant did not hold within {}s of the change", timeout.as_secs());
+    let seconds = verification::timeout(&invariant.spec).as_secs();
+    let message = format!("the invariant did not hold within {seconds}s of the change, in which it was asked");
     Step::Happened(Event::VerifyTimedOut { others_wrote }, message)
 }
 
 /// A change that is not in force where it is read: samples do not count yet.
-fn not_in_force(
-    observed: &Observed,
-    status: &TicketStatus,
-    attempt: &Attempt,
-    invariant: &Invariant,
-    now: Timestamp,
-) -> Step {
+fn not_in_force(observed: &Observed, status: &TicketStatus, invariant: &Invariant, now: Timestamp) -> Step {
     match observed.facts.in_force_from {
         Some(from) if from <= now => Step::Happened(Event::InForce, "the change is in force".to_owned()),
         Some(from) => {
@@ -306,9 +306,8 @@ fn not_in_force(
             hold(status, Event::NotInForce, message, Some(from))
         }
         None => {
-            let timeout = signed(invariant.spec.remediation.verify_timeout.into());
-            let written_at = attempt.written_at.as_ref().map_or(attempt.intended_at.0, |at| at.0);
-            if written_at.checked_add(timeout).is_ok_and(|deadline| now >= deadline) {
+            let timeout = verification::timeout(&invariant.spec);
+            if observed.facts.rollout_watched >= timeout {
                 let others_wrote = observed.facts.targets.iter().any(|it| *it != TargetState::Written);
                 let message = format!("the rollout was not complete within {}s of the change", timeout.as_secs());
                 return Step::Happened(Event::VerifyTimedOut { others_wrote }, message);

@@ -7,6 +7,7 @@ mod bookkeeping;
 mod conversation;
 mod margin;
 mod offer;
+mod stopwatch;
 
 use super::decide::{Observed, Step, decide};
 use super::executor::{ExecutorError, FIELD_MANAGER, Marks, by_object, micro};
@@ -26,6 +27,7 @@ use margin::{Margin, Pending};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use stopwatch::Stopwatch;
 use tokio::sync::watch as signal;
 use tokio_util::sync::CancellationToken;
 
@@ -79,8 +81,17 @@ pub struct Changes {
 
 /// Works on a ticket until it ends, it is gone, or `shutdown`.
 pub async fn run(context: &Context, key: &ObjectKey, changes: Changes, shutdown: CancellationToken) {
-    let mut incident =
-        Incident { context, key, changes, shutdown, written: None, talk: None, margin: Margin::default() };
+    let mut incident = Incident {
+        context,
+        key,
+        changes,
+        shutdown,
+        began: Instant::now(),
+        written: None,
+        talk: None,
+        margin: Margin::default(),
+        rollout: Stopwatch::default(),
+    };
     while !incident.shutdown.is_cancelled() {
         incident.changes.own.mark_unchanged();
         incident.changes.common.mark_unchanged();
@@ -120,6 +131,13 @@ async fn sleep_until(until: Option<Timestamp>) {
     }
 }
 
+/// The attempt whose rollout is under way.
+fn rolling_out(observed: &Observed) -> Option<u32> {
+    let status = observed.ticket.status.as_ref().filter(|status| status.phase == Phase::Verifying)?;
+    let attempt = status.attempts.last().filter(|attempt| attempt.in_force_at.is_none())?;
+    observed.facts.in_force_from.is_none().then_some(attempt.number)
+}
+
 /// How to go on.
 enum Pace {
     Again,
@@ -138,13 +156,18 @@ struct Incident<'a> {
     written: Option<Ticket>,
     talk: Option<Talk>,
     margin: Margin,
+    began: Instant,
+    /// How long the rollout of an attempt was watched.
+    rollout: Stopwatch,
 }
 
 impl Incident<'_> {
     async fn advance(&mut self) -> Result<Pace, IncidentError> {
-        let Some(observed) = observe(self.context, self.key, self.written.take()).await? else {
+        let Some(mut observed) = observe(self.context, self.key, self.written.take()).await? else {
             return Ok(Pace::Ended);
         };
+        let rolling_out = rolling_out(&observed);
+        observed.facts.rollout_watched = self.rollout.look(rolling_out, self.began.elapsed());
         match decide(&observed, Timestamp::now()) {
             Step::End => Ok(Pace::Ended),
             Step::Wait(_) if !self.margin.is_empty() => {

@@ -24,6 +24,7 @@ use kube::api::DynamicObject;
 use kube::{Api, ResourceExt};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The incident as it is now; `None` once the ticket is gone. `written` is the ticket as this incident wrote it a moment
 /// ago.
@@ -86,6 +87,8 @@ async fn facts(
         other_writes,
         brought_back,
         in_force_from: in_force_from(context, ticket, status).await?,
+        // Whoever looks again and again knows.
+        rollout_watched: Duration::ZERO,
         regressed_guards: regressed_guards(context, &namespace, status),
         blind: is_blind(invariant),
         object_changed: object_changed(context, &namespace, status).await?,

@@ -9,6 +9,7 @@ use crate::crd::{
     ActionRecord, Attempt, AttemptResult, ConfigEvidence, Invariant, PathChange, RecentEvent, RecentSample, Step,
 };
 use crate::history::Revision;
+use crate::lifecycle::verification;
 use crate::redact;
 use kube::ResourceExt;
 use std::fmt::Write;
@@ -197,7 +198,7 @@ fn budget(invariant: &Invariant) -> String {
         "# Limits\nAt most {} tool calls and {} attempts. Each attempt must verify within {} s.",
         remediation.budget.steps,
         remediation.max_attempts,
-        std::time::Duration::from(remediation.verify_timeout).as_secs()
+        verification::timeout(&invariant.spec).as_secs()
     )
 }
 

@@ -9,6 +9,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration as StdDuration;
 
+/// What is said of a `verifyTimeout` within which as many holds as are needed cannot be counted. The threshold is spelled
+/// digit by digit: the API server takes what `string` gives of a number for a text without limits, and refuses its cost.
+const CANNOT_VERIFY: &str = "'verifyTimeout of ' + self.remediation.verifyTimeout + ' is too short for a successThreshold of ' + \
+     (self.successThreshold >= 100 ? '100' : (self.successThreshold >= 10 ? \
+     '0123456789'.substring(self.successThreshold / 10, self.successThreshold / 10 + 1) : '') + \
+     '0123456789'.substring(self.successThreshold % 10, self.successThreshold % 10 + 1)) + \
+     ' at an interval of ' + self.interval + ': no repair could be verified; \
+     it must be at least the one times the other, or absent'";
+
 /// What must hold of a service: a query that is asked again and again, and a condition on its answer.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
@@ -34,7 +43,10 @@ use std::time::Duration as StdDuration;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("duration(self.timeout) <= duration(self.interval)", "timeout must not be longer than interval: a check may not overlap the next one")
+    validation = ("duration(self.timeout) <= duration(self.interval)", "timeout must not be longer than interval: a check may not overlap the next one"),
+    validation = Rule::new("!has(self.remediation) || !has(self.remediation.verifyTimeout) || duration(self.remediation.verifyTimeout).getMilliseconds() >= duration(self.interval).getMilliseconds() * self.successThreshold")
+        .message(Message::Expression(CANNOT_VERIFY.to_owned()))
+        .field_path(".remediation.verifyTimeout")
 )]
 pub struct InvariantSpec {
     /// What this invariant is about, for people and for the agent. At most 512 characters.
@@ -204,6 +216,10 @@ pub struct InvariantStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::last_three_times")]
     pub resolved_without_repair: Vec<MicroTime>,
+    /// The change that the monitor saw fail: it was observed for its verifyTimeout, and the invariant does not hold.
+    /// Absent while there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_attempt: Option<FailedAttempt>,
     /// The open ticket, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -212,6 +228,16 @@ pub struct InvariantStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 30))]
     pub recent_samples: Vec<RecentSample>,
+}
+
+/// An attempt of a ticket.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+pub struct FailedAttempt {
+    /// The UID of the ticket.
+    #[schemars(length(max = 64))]
+    pub ticket: String,
+    /// The number of the attempt.
+    pub number: u32,
 }
 
 /// What one sample meant.

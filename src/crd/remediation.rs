@@ -25,12 +25,15 @@ pub struct Remediation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub guards: Option<Vec<String>>,
-    /// A change after which the invariant does not hold by then is undone. From 1s to 24h; default 3m.
-    #[serde(default = "three_minutes")]
-    #[schemars(schema_with = "schema::duration")]
+    /// A change that was observed for so long, and does not hold then, is undone. What counts is time in which the
+    /// invariant was asked after the change was in force; while it holds nothing is undone. From 1s to 24h, and at least
+    /// successThreshold times the interval. Absent: 3m, or both thresholds times the interval where that is longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional_duration")]
     #[x_kube(validation = ("duration(self) >= duration('1s') && duration(self) <= duration('24h')", "verifyTimeout must be from 1s to 24h"))]
-    pub verify_timeout: Duration,
-    /// How long the invariant must go on holding after a repair before the ticket is Resolved. At most 24h; default 0s.
+    pub verify_timeout: Option<Duration>,
+    /// How long the invariant must go on holding after a repair before the ticket is Resolved. It may be longer than
+    /// verifyTimeout, which does not end what holds. At most 24h; default 0s.
     #[serde(default = "zero_seconds")]
     #[schemars(schema_with = "schema::duration")]
     #[x_kube(validation = ("duration(self) <= duration('24h')", "stabilizationWindow must be at most 24h"))]
@@ -61,7 +64,7 @@ impl Default for Remediation {
             mode: Mode::default(),
             allow: Vec::new(),
             guards: None,
-            verify_timeout: three_minutes(),
+            verify_timeout: None,
             stabilization_window: zero_seconds(),
             max_attempts: three(),
             cooldown: five_minutes(),
@@ -208,9 +211,6 @@ impl Default for Budget {
 
 fn zero_seconds() -> Duration {
     StdDuration::ZERO.into()
-}
-fn three_minutes() -> Duration {
-    StdDuration::from_mins(3).into()
 }
 fn five_minutes() -> Duration {
     StdDuration::from_mins(5).into()

@@ -7,6 +7,13 @@ pub(super) fn duration(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "pattern": "^([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$", "maxLength": 32 })
 }
 
+/// A duration, or nothing.
+pub(super) fn optional_duration(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = duration(generator);
+    schema.insert("nullable".to_owned(), true.into());
+    schema
+}
+
 /// A time with microseconds (RFC 3339).
 pub(super) fn micro_time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "date-time", "maxLength": 40 })

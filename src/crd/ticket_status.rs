@@ -343,14 +343,6 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_micro_time")]
     pub in_force_at: Option<MicroTime>,
-    /// Time since then in which the invariant could not be asked, in seconds: it does not count towards
-    /// verifyTimeout.
-    #[serde(default)]
-    pub blind_seconds: u32,
-    /// Since when the invariant cannot be asked; absent while it can.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::optional_micro_time")]
-    pub blind_since: Option<MicroTime>,
     /// When it was verified, undone or given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_micro_time")]

@@ -5,10 +5,13 @@ mod tests;
 
 use super::flapping;
 use super::record::{Counting, Record};
-use crate::crd::{AttemptResult, Invariant, InvariantStatus, Phase, Ticket, VerdictName, reason, set_condition, type_};
+use crate::crd::{
+    AttemptResult, FailedAttempt, Invariant, InvariantStatus, Phase, Ticket, VerdictName, reason, set_condition, type_,
+};
 use crate::lifecycle;
+use crate::lifecycle::verification::{self, Finding};
 use crate::probe::Reading;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::ResourceExt;
 
@@ -78,7 +81,7 @@ pub enum TicketAction {
 pub fn decide(input: &Input, now: Timestamp) -> Decision {
     let holding = holding(input);
     let flaps = flaps(input, now);
-    Decision { status: status(input, holding, flaps, now), ticket: ticket_action(input, flaps, now), flaps }
+    Decision { status: status(input, holding, flaps, now), ticket: ticket_action(input, flaps), flaps }
 }
 
 /// From where on holds count, by the phase of the open ticket.
@@ -123,7 +126,7 @@ fn holding(input: &Input) -> Option<bool> {
     }
 }
 
-fn ticket_action(input: &Input, flaps: bool, now: Timestamp) -> TicketAction {
+fn ticket_action(input: &Input, flaps: bool) -> TicketAction {
     let spec = &input.invariant.spec;
     if input.rejection.is_some() {
         return TicketAction::Leave;
@@ -135,7 +138,7 @@ fn ticket_action(input: &Input, flaps: bool, now: Timestamp) -> TicketAction {
             if crossed && may_open { TicketAction::Open } else { TicketAction::Leave }
         }
         Some(ticket) => {
-            if may_resolve(input, flaps, ticket, now) {
+            if may_resolve(input, flaps, ticket) {
                 TicketAction::Resolve
             } else {
                 TicketAction::Leave
@@ -155,21 +158,26 @@ fn flaps(input: &Input, now: Timestamp) -> bool {
     stays || flapping::is_flapping(input.healed, now)
 }
 
-fn may_resolve(input: &Input, flaps: bool, ticket: &Ticket, now: Timestamp) -> bool {
-    let spec = &input.invariant.spec;
-    let phase = ticket.phase();
-    let (holds, since) = input.record.ticket_holds();
-    if lifecycle::ended(phase) || holds < spec.success_threshold {
+fn may_resolve(input: &Input, flaps: bool, ticket: &Ticket) -> bool {
+    let (spec, tally) = (&input.invariant.spec, input.record.tally());
+    if lifecycle::ended(ticket.phase()) || tally.holds < spec.success_threshold {
         return false;
     }
     match counting(Some(ticket)) {
         Counting::Nothing => false,
-        Counting::Unchanged { .. } | Counting::Escalated { .. } => !flaps || flapping::is_calm(spec, holds),
-        Counting::Attempt { .. } => {
-            let window = SignedDuration::try_from(std::time::Duration::from(spec.remediation.stabilization_window))
-                .unwrap_or(SignedDuration::MAX);
-            input.guards_hold && since.is_some_and(|since| now.duration_since(since) >= window)
+        Counting::Unchanged { .. } | Counting::Escalated { .. } => !flaps || flapping::is_calm(spec, tally.holds),
+        Counting::Attempt { .. } => input.guards_hold && verification::judge(spec, tally) == Finding::Verified,
+    }
+}
+
+/// The attempt that is being verified, if its samples say that it failed.
+fn failed_attempt(input: &Input) -> Option<FailedAttempt> {
+    match counting(input.ticket) {
+        Counting::Attempt { ticket, number } => {
+            let failed = verification::judge(&input.invariant.spec, input.record.tally()) == Finding::Failed;
+            failed.then_some(FailedAttempt { ticket, number })
         }
+        Counting::Nothing | Counting::Unchanged { .. } | Counting::Escalated { .. } => None,
     }
 }
 
@@ -184,6 +192,7 @@ fn status(input: &Input, holding: Option<bool>, flaps: bool, now: Timestamp) -> 
         held_generation: if holding == Some(true) { generation } else { input.before.held_generation },
         held_digest: held_digest(input, holding),
         resolved_without_repair: input.healed.iter().copied().map(MicroTime).collect(),
+        failed_attempt: failed_attempt(input),
         ticket: input.ticket.map(ResourceExt::name_any),
         // Whoever writes it adds them.
         recent_samples: Vec::new(),
@@ -305,6 +314,7 @@ pub enum Urgency {
 pub fn urgency(before: &InvariantStatus, after: &InvariantStatus) -> Urgency {
     if before.observed_generation != after.observed_generation
         || before.held_generation != after.held_generation
+        || before.failed_attempt != after.failed_attempt
         || before.ticket != after.ticket
         || before.verdict != after.verdict
         || !same_conditions(&before.conditions, &after.conditions)

@@ -95,7 +95,7 @@ impl Monitor {
         // A start that is over is known by the next look.
         let waits = starting.is_some() || self.watched.get(key)?.start.is_waiting();
         let held_back = !broken.is_empty() || umbrella.is_some() || waits;
-        self.watched.get_mut(key)?.prepare(held_back, ticket.as_deref(), now);
+        self.watched.get_mut(key)?.prepare(held_back, ticket.as_deref());
         let guards_hold = self.guards_hold(key, ticket.as_deref());
         let cycle = self.dependencies.cycle(key).map(|cycle| &*cycle.text);
         let watched = self.watched.get(key)?;

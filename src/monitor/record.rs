@@ -2,6 +2,7 @@
 //! Pure: samples go in, counts come out.
 
 use crate::crd::{NoData, RecentSample, VerdictName};
+use crate::lifecycle::verification::Tally;
 use crate::probe::Reading;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -43,10 +44,11 @@ struct Past {
     verdict: VerdictName,
 }
 
-/// From where on holds count for a ticket. A change of it starts the count anew.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// From where on samples count for a ticket. A change of it starts the count anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Counting {
     /// There is no ticket, or none that may resolve now.
+    #[default]
     Nothing,
     /// A ticket that nothing was changed for.
     Unchanged {
@@ -68,7 +70,7 @@ pub enum Counting {
 }
 
 /// The rows and the last samples of one invariant.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Record {
     /// Consecutive breaches; samples without an answer neither count nor interrupt.
     pub breaches: u32,
@@ -84,29 +86,12 @@ pub struct Record {
     pub last: Option<Judged>,
     recent: VecDeque<Past>,
     counting: Counting,
-    counting_since: Timestamp,
-    ticket_holds: u32,
-    ticket_held_since: Option<Timestamp>,
+    /// A question was under way when counting began: its answer does not count.
+    under_way: bool,
+    tally: Tally,
 }
 
 impl Record {
-    /// Nothing is known yet.
-    pub fn new(now: Timestamp) -> Self {
-        Self {
-            breaches: 0,
-            holds: 0,
-            first_breach_at: None,
-            held_since: None,
-            last_held_at: None,
-            last: None,
-            recent: VecDeque::new(),
-            counting: Counting::Nothing,
-            counting_since: now,
-            ticket_holds: 0,
-            ticket_held_since: None,
-        }
-    }
-
     /// Adds a sample.
     pub fn add(&mut self, sample: Judged, no_data: NoData) {
         let counts_as = match (sample.verdict, no_data) {
@@ -114,6 +99,7 @@ impl Record {
             (VerdictName::Unknown, NoData::Holding) => VerdictName::Holds,
             (verdict, _) => verdict,
         };
+        self.count(counts_as);
         match counts_as {
             VerdictName::Holds => self.hold(sample.started_at),
             VerdictName::Breached => self.breach(sample.started_at),
@@ -132,10 +118,6 @@ impl Record {
         self.holds = self.holds.saturating_add(1);
         self.held_since.get_or_insert(at);
         self.last_held_at = Some(at);
-        if self.counting != Counting::Nothing && at >= self.counting_since {
-            self.ticket_holds = self.ticket_holds.saturating_add(1);
-            self.ticket_held_since.get_or_insert(at);
-        }
     }
 
     fn breach(&mut self, at: Timestamp) {
@@ -143,17 +125,26 @@ impl Record {
         self.held_since = None;
         self.breaches = self.breaches.saturating_add(1);
         self.first_breach_at.get_or_insert(at);
-        self.ticket_holds = 0;
-        self.ticket_held_since = None;
     }
 
-    /// Says for what holds count from `now` on. Samples that were asked before do not count for it.
-    pub fn count_for(&mut self, counting: Counting, now: Timestamp) {
+    fn count(&mut self, verdict: VerdictName) {
+        let asked_before = std::mem::take(&mut self.under_way);
+        if self.counting == Counting::Nothing || asked_before {
+            return;
+        }
+        match verdict {
+            VerdictName::Holds => self.tally.add(true),
+            VerdictName::Breached => self.tally.add(false),
+            VerdictName::Unknown => {}
+        }
+    }
+
+    /// Says for what samples count from now on. What was asked before, and is still `under_way`, does not count for it.
+    pub fn count_for(&mut self, counting: Counting, under_way: bool) {
         if self.counting != counting {
             self.counting = counting;
-            self.counting_since = now;
-            self.ticket_holds = 0;
-            self.ticket_held_since = None;
+            self.under_way = under_way;
+            self.tally = Tally::default();
         }
     }
 
@@ -168,9 +159,9 @@ impl Record {
         self.recent.iter().map(Past::shown).collect()
     }
 
-    /// Holds that count for the ticket, and since when they go on.
-    pub fn ticket_holds(&self) -> (u32, Option<Timestamp>) {
-        (self.ticket_holds, self.ticket_held_since)
+    /// The samples that count for the ticket.
+    pub fn tally(&self) -> Tally {
+        self.tally
     }
 }
 

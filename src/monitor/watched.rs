@@ -73,15 +73,15 @@ pub(super) struct Question {
 }
 
 impl Watched {
-    /// `now` in both clocks: the wall's, and monotonic since the monitor's origin.
-    pub(super) fn new(mut invariant: Invariant, (wall, elapsed): (Timestamp, Duration)) -> Self {
+    /// `now` in monotonic time since the monitor's origin.
+    pub(super) fn new(mut invariant: Invariant, now: Duration) -> Self {
         Self {
             healed: healed(&invariant),
             check: parse(&invariant),
             question: question::digest(&invariant.spec),
             question_since: generation(&invariant),
-            written: Written::new(invariant.status.take().unwrap_or_default(), elapsed),
-            record: Record::new(wall),
+            written: Written::new(invariant.status.take().unwrap_or_default(), now),
+            record: Record::default(),
             asking: false,
             acting: false,
             start: Start::default(),
@@ -93,7 +93,7 @@ impl Watched {
     }
 
     /// The same invariant after a change. Another question begins a new record, and so does a pause.
-    pub(super) fn updated(self, mut invariant: Invariant, now: (Timestamp, Duration)) -> Self {
+    pub(super) fn updated(self, mut invariant: Invariant, now: Duration) -> Self {
         let counted = self.counted;
         if self.invariant.uid() != invariant.uid() {
             return Self { counted, ..Self::new(invariant, now) };
@@ -174,8 +174,8 @@ impl Watched {
     }
 
     /// Brings the counts in line with the ticket and the dependencies before a decision.
-    pub(super) fn prepare(&mut self, held_back: bool, ticket: Option<&Ticket>, now: Timestamp) {
-        self.record.count_for(decide::counting(ticket), now);
+    pub(super) fn prepare(&mut self, held_back: bool, ticket: Option<&Ticket>) {
+        self.record.count_for(decide::counting(ticket), self.asking);
         if self.was_held_back && !held_back {
             self.record.restart_breaches();
         }

@@ -230,6 +230,43 @@ async fn a_change_that_does_not_help_is_undone_and_not_tried_again() {
 }
 
 #[tokio::test]
+async fn a_repair_that_works_is_kept_through_a_window_that_is_longer_than_the_time_to_verify() {
+    let (stage, _operator) = settled("window", &json!({ "verifyTimeout": "2s", "stabilizationWindow": "5s" })).await;
+    stage.write_config(DEAD).await;
+    let ticket = stage.wait_for_phase("healthy-1", Phase::Resolved).await;
+    let results: Vec<_> = status(&ticket).attempts.iter().map(|it| it.result).collect();
+    assert_eq!((status(&ticket).outcome, &results[..]), (Some(Outcome::Repaired), &[AttemptResult::Verified][..]));
+    assert_eq!(stage.config().await, BASELINE);
+}
+
+#[tokio::test]
+async fn a_change_is_not_undone_while_nobody_asks_whether_it_works() {
+    let (stage, operator) = settled("unwatched", &json!({ "verifyTimeout": "1s" })).await;
+    operator.stop().await;
+    let monitor = stage.operate_with(stage.client.clone(), Halves::Monitor, |_| ());
+    let broken = r#"{"enabled": false, "delay_ms": 0, "requests_per_second": -1}"#;
+    stage.write_config(broken).await;
+    stage.wait_for_phase("healthy-1", Phase::Open).await;
+    monitor.stop().await;
+    // The agent alone, for several times as long as the change has to show.
+    let _agent = stage.operate_with(stage.client.clone(), Halves::Agent, |_| ());
+    let in_force =
+        stage.ticket("healthy-1", |it| it.phase() == Phase::Verifying && status(it).attempts[0].in_force_at.is_some());
+    let since = status(&in_force.await).attempts[0].in_force_at.clone().unwrap().0;
+    let now = eventually(PATIENCE, || async {
+        let ticket = stage.ticket_api().get("healthy-1").await.unwrap();
+        (Timestamp::now().duration_since(since).as_secs() >= 4).then_some(ticket)
+    })
+    .await;
+    assert_eq!(now.phase(), Phase::Verifying);
+    // Somebody asks again: by what is seen then, it is undone.
+    let _monitor = stage.operate_with(stage.client.clone(), Halves::Monitor, |_| ());
+    let ticket = stage.wait_for_phase("healthy-1", Phase::Escalated).await;
+    assert_eq!(status(&ticket).attempts[0].result, AttemptResult::Undone);
+    assert_eq!(stage.config().await, broken);
+}
+
+#[tokio::test]
 async fn an_edit_of_others_during_the_verification_forbids_the_undo() {
     let (stage, _operator) = settled("contested", &json!({ "verifyTimeout": "4s" })).await;
     stage.write_config(r#"{"enabled": false, "delay_ms": 0, "requests_per_second": -1}"#).await;

@@ -54,6 +54,7 @@ fn observed(status: Value) -> Observed {
         "opening": { "firstBreachAt": time(90), "openedAt": time(95), "value": "503", "observed": "" },
     });
     let mut ticket = Ticket::new("inv-1", serde_json::from_value(spec).unwrap());
+    ticket.metadata.uid = Some("tu".into());
     ticket.status = Some(serde_json::from_value(status).unwrap());
     Observed { ticket: Arc::new(ticket), invariant: Some(Arc::new(invariant())), facts: Facts::default() }
 }
@@ -169,20 +170,34 @@ fn samples_count_only_from_when_the_change_is_in_force() {
     assert_eq!(event(&with_facts(status, later), 190), Some(Event::InForce));
 }
 
+/// The monitor's word that this attempt of this ticket failed.
+fn refuted(mut observed: Observed, ticket: &str, number: u32) -> Observed {
+    let invariant = Arc::make_mut(observed.invariant.as_mut().unwrap());
+    invariant.status.as_mut().unwrap().failed_attempt = Some(FailedAttempt { ticket: ticket.to_owned(), number });
+    observed
+}
+
 #[test]
-fn a_change_that_does_not_verify_in_time_is_undone_unless_others_wrote() {
-    let facts = written(Facts::default());
-    assert_eq!(decide(&with_facts(verifying(&json!({})), facts.clone()), at(129)), Step::Wait(Some(at(130))));
-    assert_eq!(
-        event(&with_facts(verifying(&json!({})), facts), 130),
-        Some(Event::VerifyTimedOut { others_wrote: false })
-    );
-    let foreign = Facts { targets: vec![TargetState::Foreign], ..Facts::default() };
-    assert_eq!(
-        event(&with_facts(verifying(&json!({})), foreign.clone()), 130),
-        Some(Event::VerifyTimedOut { others_wrote: true })
-    );
-    assert_eq!(decide(&with_facts(verifying(&json!({})), foreign), at(110)), Step::Wait(Some(at(130))));
+fn a_change_is_undone_by_the_monitors_word_on_this_very_attempt_and_by_no_clock_unless_others_wrote() {
+    let seen = |facts: Facts| with_facts(verifying(&json!({})), facts);
+    let ours = || seen(written(Facts::default()));
+    // A clock that jumped, a suspended machine, a monitor that does not run.
+    assert_eq!(decide(&ours(), at(1_000_000_000)), Step::Wait(None));
+    assert_eq!(decide(&refuted(ours(), "another", 1), at(130)), Step::Wait(None));
+    assert_eq!(decide(&refuted(ours(), "tu", 2), at(130)), Step::Wait(None));
+    assert_eq!(event(&refuted(ours(), "tu", 1), 101), Some(Event::VerifyTimedOut { others_wrote: false }));
+    let foreign = || seen(Facts { targets: vec![TargetState::Foreign], ..Facts::default() });
+    assert_eq!(event(&refuted(foreign(), "tu", 1), 130), Some(Event::VerifyTimedOut { others_wrote: true }));
+    assert_eq!(decide(&foreign(), at(130)), Step::Wait(None));
+}
+
+#[test]
+fn a_rollout_is_given_up_after_it_was_watched_for_long_enough_whatever_the_clock_says() {
+    let status = json!({ "phase": "Verifying", "attempts": [attempt(1, &json!({ "writtenAt": time(100) }))] });
+    let watched = |seconds| Facts { rollout_watched: Duration::from_secs(seconds), ..Facts::default() };
+    let seen = |seconds| with_facts(status.clone(), written(watched(seconds)));
+    assert_eq!(event(&seen(29), 1_000_000), Some(Event::NotInForce));
+    assert_eq!(event(&seen(30), 101), Some(Event::VerifyTimedOut { others_wrote: false }));
 }
 
 #[test]
@@ -193,13 +208,12 @@ fn a_guard_that_breaks_ends_the_verification_at_once() {
 }
 
 #[test]
-fn while_it_cannot_be_asked_the_clock_of_the_verification_stops() {
+fn while_it_cannot_be_asked_nothing_is_undone() {
     let blind = written(Facts { blind: true, ..Facts::default() });
-    assert_eq!(event(&with_facts(verifying(&json!({})), blind), 500), Some(Event::Blind));
-    let sighted = verifying(&json!({ "blindSince": time(110) }));
-    assert_eq!(event(&with_facts(sighted, written(Facts::default())), 500), Some(Event::SightRegained));
-    let after = verifying(&json!({ "blindSeconds": 400 }));
-    assert_eq!(decide(&with_facts(after, written(Facts::default())), at(500)), Step::Wait(Some(at(530))));
+    assert_eq!(event(&refuted(with_facts(verifying(&json!({})), blind), "tu", 1), 500), Some(Event::Blind));
+    let mut status = verifying(&json!({}));
+    status["reason"] = json!("Blind");
+    assert_eq!(event(&with_facts(status, written(Facts::default())), 500), Some(Event::SightRegained));
 }
 
 #[test]

@@ -19,9 +19,6 @@ pub(super) fn settle(status: &mut TicketStatus, event: Event, targets: &[TargetS
     let left = if anything_written { AttemptResult::LeftInPlace } else { AttemptResult::NotWritten };
     match event {
         Event::InForce => attempt.in_force_at = Some(micro(now)),
-        Event::Blind => begin_blind(attempt, now),
-        Event::Suspended if phase == Phase::Verifying => begin_blind(attempt, now),
-        Event::SightRegained => end_blind(attempt, now),
         Event::Restored { .. } => end(attempt, AttemptResult::Undone, message, now),
         Event::TicketDeleted if phase == Phase::RollingBack => end(attempt, AttemptResult::Undone, message, now),
         Event::UndoConflict
@@ -55,6 +52,8 @@ pub(super) fn settle(status: &mut TicketStatus, event: Event, targets: &[TargetS
         | Event::TargetUnavailable { wrote_before: true }
         | Event::UntouchedFound
         | Event::NotInForce
+        | Event::Blind
+        | Event::SightRegained
         | Event::VerifyTimedOut { others_wrote: false }
         | Event::GuardRegressed { others_wrote: false }
         | Event::Suspended
@@ -69,17 +68,6 @@ fn end(attempt: &mut Attempt, result: AttemptResult, message: &str, now: Timesta
     attempt.result = result;
     attempt.settled_at = Some(micro(now));
     attempt.message = Some(message.chars().take(1024).collect());
-}
-
-fn begin_blind(attempt: &mut Attempt, now: Timestamp) {
-    attempt.blind_since.get_or_insert(micro(now));
-}
-
-fn end_blind(attempt: &mut Attempt, now: Timestamp) {
-    if let Some(since) = attempt.blind_since.take() {
-        let seconds = u32::try_from(now.duration_since(since.0).as_secs()).unwrap_or(0);
-        attempt.blind_seconds = attempt.blind_seconds.saturating_add(seconds);
-    }
 }
 
 /// The clock of the diagnosis runs in its phase only.

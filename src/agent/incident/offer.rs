@@ -203,8 +203,6 @@ impl Incident<'_> {
             intended_at: micro(Timestamp::now()),
             written_at: None,
             in_force_at: None,
-            blind_seconds: 0,
-            blind_since: None,
             settled_at: None,
             result: AttemptResult::Unsettled,
             message: None,

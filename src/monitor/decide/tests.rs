@@ -31,7 +31,7 @@ impl World {
         });
         Self {
             invariant: serde_json::from_value(invariant).unwrap(),
-            record: Record::new(Timestamp::UNIX_EPOCH),
+            record: Record::default(),
             before: InvariantStatus::default(),
             ticket: None,
             healed: Vec::new(),
@@ -54,7 +54,7 @@ impl World {
             latency_milliseconds: 1,
             findings: None,
         };
-        self.record.count_for(counting(self.ticket.as_ref()), at);
+        self.record.count_for(counting(self.ticket.as_ref()), false);
         self.record.add(judged, crate::crd::NoData::Unknown);
         let question = question::digest(&self.invariant.spec);
         let input = Input {

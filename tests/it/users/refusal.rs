@@ -44,6 +44,19 @@ async fn the_api_server_refuses_what_cannot_be_meant_and_says_why() {
         (json!({ "remediation": { "allow": pointer } }), "spec.remediation.allow[0].editConfig.paths[0]"),
         (json!({ "remediation": { "maxAttempts": 0 } }), "spec.remediation.maxAttempts"),
         (json!({ "remediation": { "verifyTimeout": "0s" } }), "verifyTimeout must be from 1s to 24h"),
+        (
+            json!({ "interval": "5m", "successThreshold": 2, "remediation": { "verifyTimeout": "3m" } }),
+            "verifyTimeout of 3m is too short for a successThreshold of 2 at an interval of 5m: no repair could be verified; \
+             it must be at least the one times the other, or absent",
+        ),
+        (
+            json!({ "interval": "1500ms", "successThreshold": 100, "remediation": { "verifyTimeout": "149s" } }),
+            "too short for a successThreshold of 100 at an interval of 1500ms",
+        ),
+        (
+            json!({ "interval": "1m", "successThreshold": 30, "remediation": { "verifyTimeout": "29m59s" } }),
+            "too short for a successThreshold of 30 at an interval of 1m",
+        ),
         (json!({ "remediation": { "budget": { "dollars": "much" } } }), "spec.remediation.budget.dollars"),
         (json!({ "dependsOn": [{ "name": "other" }, { "name": "answers" }] }), "must not depend on itself"),
         (json!({ "treshold": 3 }), ".spec.treshold: field not declared in schema"),
@@ -53,6 +66,9 @@ async fn the_api_server_refuses_what_cannot_be_meant_and_says_why() {
         assert!(message.contains(expected), "{spec}: {message}");
     }
     answer(&stage, &json!({ "dependsOn": [{ "name": "other" }] })).await.unwrap();
+    let slow = |remediation: Value| json!({ "interval": "1h", "successThreshold": 2, "remediation": remediation });
+    answer(&stage, &slow(json!({}))).await.unwrap();
+    answer(&stage, &slow(json!({ "verifyTimeout": "2h", "stabilizationWindow": "24h" }))).await.unwrap();
 }
 
 #[tokio::test]
