@@ -188,14 +188,14 @@ pub fn diagnosed_for(status: &TicketStatus, now: Timestamp) -> Duration {
     before + running.unwrap_or_default()
 }
 
-/// A person's word on this very proposal, if there is one that was not used yet. A word is used once: one that is not
-/// younger than the last attempt at the same change was about that.
+/// A person's word on this very proposal, if there is one that was not used yet. By the nonce: the same change that is
+/// proposed again needs another word, whenever the first was given.
 pub fn word_on<'a>(ticket: &'a Ticket, proposal: &Proposal) -> Option<&'a Approval> {
-    let attempts = ticket.status.iter().flat_map(|status| status.attempts.iter().rev());
-    let used_at = attempts.into_iter().find(|it| it.hash == proposal.hash).map(|it| it.intended_at.0);
-    let is_about_this =
-        |word: &&Approval| word.proposal_hash == proposal.hash && used_at.is_none_or(|used_at| word.at.0 > used_at);
-    ticket.spec.approval.as_ref().filter(is_about_this)
+    let nonce = proposal.nonce.as_ref()?;
+    let mut attempts = ticket.status.iter().flat_map(|status| &status.attempts);
+    let is_used = attempts.any(|it| it.nonce.as_ref() == Some(nonce));
+    let answers = |word: &&Approval| word.nonce.as_ref() == Some(nonce) && word.proposal_hash == proposal.hash;
+    ticket.spec.approval.as_ref().filter(|_| !is_used).filter(answers)
 }
 
 fn in_awaiting_approval(observed: &Observed, status: &TicketStatus, invariant: &Invariant, now: Timestamp) -> Step {

@@ -16,9 +16,7 @@ use super::connection::Connection;
 use crate::crd::{Approval, ApprovalDecision, Proposal, Ticket};
 use crate::redact;
 use crate::tui::text::plain;
-use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
@@ -112,12 +110,10 @@ impl Found {
         reason: Option<&str>,
     ) -> Result<String, WordError> {
         let by = whoami(&self.client).await?;
-        // It is an answer to the proposal, so that a clock which says that it was given before is wrong.
-        let at = Timestamp::now().max(proposal.proposed_at.0);
         let word = Approval {
             decision,
             by: by.clone(),
-            at: MicroTime(at),
+            nonce: proposal.nonce.clone(),
             proposal_hash: proposal.hash.clone(),
             reason: reason.map(|reason| redact::line(reason, 1024)),
         };

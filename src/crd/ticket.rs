@@ -199,18 +199,21 @@ pub struct RecentEvent {
     pub message: String,
 }
 
-/// A person's word on a proposal.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+/// A person's word on a proposal. When it was given, the API server knows (`metadata.managedFields`, the audit log).
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.nonce)", "approval must repeat status.proposal.nonce: each proposal is answered once"))]
 pub struct Approval {
     /// Yes or no.
     pub decision: ApprovalDecision,
     /// Whose word it is: the user name that the API server knows.
     #[schemars(length(min = 1, max = 256))]
     pub by: String,
-    /// When it was given.
-    #[schemars(schema_with = "schema::micro_time")]
-    pub at: MicroTime,
+    /// The nonce of the proposal that it answers (`status.proposal.nonce`). A word without one, which versions before it
+    /// took, answers nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub nonce: Option<String>,
     /// The hash of the proposal that it is about (`status.proposal.hash`).
     #[schemars(length(min = 64, max = 64), regex(pattern = "^[0-9a-f]{64}$"))]
     pub proposal_hash: String,

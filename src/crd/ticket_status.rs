@@ -212,6 +212,11 @@ pub struct Proposal {
     /// SHA-256 over the objects, keys, old and new texts: what an approval is bound to.
     #[schemars(length(max = 64))]
     pub hash: String,
+    /// Random, and another one each time that something is proposed, be it the same: an approval must repeat it, so that a
+    /// word is used once. Absent where no answer is awaited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub nonce: Option<String>,
     /// Why this change, in a sentence.
     #[schemars(length(max = 1024))]
     pub why: String,
@@ -316,6 +321,10 @@ pub struct Attempt {
     /// The hash of its proposal.
     #[schemars(length(max = 64))]
     pub hash: String,
+    /// The nonce of the approval that it was made by: no later word with this nonce counts. Absent where nobody was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub nonce: Option<String>,
     /// The changes, with where their exact texts are kept.
     #[schemars(length(max = 8))]
     pub actions: Vec<ActionRecord>,

@@ -10,8 +10,10 @@ use crate::stage::PATIENCE;
 use crate::support::{eventually, start_plane};
 use harness::cli::install::{ensure_config_map, install_definitions};
 use harness::cluster::control_plane::ControlPlane;
+use harness::crd::Ticket;
 use harness::samples::{CONFIG_KEY, CONFIG_NAME};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
@@ -295,38 +297,99 @@ async fn people_grant_only_what_they_may_do_and_approve_in_their_own_name() {
     plane.stop().await;
 }
 
-async fn approvals(plane: &ControlPlane, administrator: &Client, jane: &Client) {
-    let approval = |by: &str| json!({ "decision": "Approved", "by": by, "at": "2026-11-23T10:00:00.000000Z", "proposalHash": "0".repeat(64) });
+async fn whoami(client: &Client) -> String {
+    let review = Api::all(client.clone()).create(&PostParams::default(), &SelfSubjectReview::default()).await;
+    review.unwrap().status.unwrap().user_info.unwrap().username.unwrap()
+}
+
+/// A ticket, which proposes nothing yet.
+fn ticket(approval: Option<Value>) -> Ticket {
     let time = "2026-11-23T10:00:00.000000Z";
-    let ticket = |approval: Option<Value>| {
-        let mut spec = json!({
-            "invariantRef": { "name": "i", "uid": "u", "generation": 1 }, "severity": "Critical", "title": "t",
-            "query": "http://a.example/", "condition": "== 200",
-            "opening": { "firstBreachAt": time, "openedAt": time, "value": "503", "observed": "" },
-        });
-        if let Some(approval) = approval {
-            spec["approval"] = approval;
-        }
-        let object = json!({ "metadata": { "name": "i-1" }, "spec": spec });
-        serde_json::from_value::<harness::crd::Ticket>(object).unwrap()
+    let mut spec = json!({
+        "invariantRef": { "name": "i", "uid": "u", "generation": 1 }, "severity": "Critical", "title": "t",
+        "query": "http://a.example/", "condition": "== 200",
+        "opening": { "firstBreachAt": time, "openedAt": time, "value": "503", "observed": "" },
+    });
+    if let Some(approval) = approval {
+        spec["approval"] = approval;
+    }
+    serde_json::from_value(json!({ "metadata": { "name": "i-1" }, "spec": spec })).unwrap()
+}
+
+/// Has the ticket propose a change of these objects.
+async fn propose(administrator: &Client, nonce: &str, objects: &[(&str, &str)]) {
+    let action = |(kind, name): &(&str, &str)| {
+        json!({
+            "object": { "kind": kind, "name": name, "uid": "u" }, "key": "k", "resourceVersion": "1", "diff": "",
+            "beforeDigest": "a", "afterDigest": "b",
+        })
     };
-    let api = |client: &Client| Api::<harness::crd::Ticket>::namespaced(client.clone(), NAMESPACE);
-    let refused = api(jane).create(&PostParams::default(), &ticket(Some(approval("jane")))).await.unwrap_err();
+    let proposal = json!({
+        "hash": "0".repeat(64), "nonce": nonce, "why": "w", "proposedAt": "2026-11-23T10:00:00.000000Z",
+        "actions": objects.iter().map(action).collect::<Vec<_>>(),
+    });
+    let patch = Patch::Merge(json!({ "status": { "proposal": proposal } }));
+    let api: Api<Ticket> = Api::namespaced(administrator.clone(), NAMESPACE);
+    api.patch_status("i-1", &PatchParams::default(), &patch).await.unwrap();
+}
+
+fn word(decision: &str, by: &str, nonce: &str) -> Value {
+    json!({ "decision": decision, "by": by, "nonce": nonce, "proposalHash": "0".repeat(64) })
+}
+
+async fn say(client: &Client, word: Value) -> Result<(), String> {
+    let api: Api<Ticket> = Api::namespaced(client.clone(), NAMESPACE);
+    let patch = Patch::Merge(json!({ "spec": { "approval": word } }));
+    api.patch("i-1", &PatchParams::default(), &patch).await.map(|_| ()).map_err(|it| it.to_string())
+}
+
+/// Who may patch the ConfigMap `mine` and no other answers proposals.
+async fn approvals(plane: &ControlPlane, administrator: &Client, jane: &Client) {
+    let api = |client: &Client| Api::<Ticket>::namespaced(client.clone(), NAMESPACE);
+    let early = ticket(Some(word("Approved", "jane", "n")));
+    let refused = api(jane).create(&PostParams::default(), &early).await.unwrap_err();
     assert!(refused.to_string().contains("a new ticket has no approval"), "{refused}");
     api(administrator).create(&PostParams::default(), &ticket(None)).await.unwrap();
-    let say = |client: &Client, by: &str| {
-        let (api, patch) = (api(client), json!({ "spec": { "approval": approval(by) } }));
-        async move { api.patch("i-1", &PatchParams::default(), &Patch::Merge(patch)).await.map_err(|it| it.to_string()) }
-    };
-    let refused = say(jane, "somebody-else").await.unwrap_err();
+    let refused = say(jane, word("Approved", "jane", "")).await.unwrap_err();
+    assert!(refused.contains("no answer to what the ticket proposes now"), "{refused}");
+
+    propose(administrator, "n1", &[("ConfigMap", "mine")]).await;
+    let refused = say(jane, word("Approved", "somebody-else", "n1")).await.unwrap_err();
     assert!(refused.contains("must be your own user name, jane"), "{refused}");
-    say(jane, "jane").await.unwrap();
+    let refused = say(jane, word("Approved", "jane", "n0")).await.unwrap_err();
+    assert!(refused.contains("no answer to what the ticket proposes now"), "{refused}");
+    say(jane, word("Approved", "jane", "n1")).await.unwrap();
+
+    // As many actions as a proposal may have, and one of an object that she may not write.
+    let most = |last: (&'static str, &'static str)| {
+        let mut objects = vec![("ConfigMap", "mine"); 7];
+        objects.push(last);
+        objects
+    };
+    for (number, (kind, name)) in
+        [("ConfigMap", "other"), ("Deployment", "a"), ("StatefulSet", "a")].into_iter().enumerate()
+    {
+        let nonce = format!("n2{number}");
+        propose(administrator, &nonce, &most((kind, name))).await;
+        let refused = say(jane, word("Approved", "jane", &nonce)).await.unwrap_err();
+        assert!(
+            refused.contains(&format!("the change writes {kind} {name}, which you may not patch yourself")),
+            "{refused}"
+        );
+        // To say no, nobody needs to be allowed to do it.
+        say(jane, word("Rejected", "jane", &nonce)).await.unwrap();
+    }
+    propose(administrator, "n3", &most(("ConfigMap", "mine"))).await;
+    say(jane, word("Approved", "jane", "n3")).await.unwrap();
+    propose(administrator, "n4", &most(("Deployment", "a"))).await;
+    let name = whoami(administrator).await;
+    say(administrator, word("Approved", &name, "n4")).await.unwrap();
     // The monitor may patch tickets, for their finalizer; the agent may not even that.
     let monitor = plane.user_client(MONITOR, None).unwrap();
-    let refused = say(&monitor, MONITOR).await.unwrap_err();
+    let refused = say(&monitor, word("Rejected", MONITOR, "n4")).await.unwrap_err();
     assert!(refused.contains("cannot approve its own proposals"), "{refused}");
     let agent = plane.user_client(AGENT, None).unwrap();
-    let refused = say(&agent, AGENT).await.unwrap_err();
+    let refused = say(&agent, word("Approved", AGENT, "n4")).await.unwrap_err();
     assert!(refused.contains("forbidden"), "{refused}");
     let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(agent.clone(), NAMESPACE);
     assert!(secrets.list(&kube::api::ListParams::default()).await.is_err());

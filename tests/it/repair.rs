@@ -15,7 +15,7 @@ mod workloads;
 
 use crate::stage::{Operating, PATIENCE};
 use crate::support::eventually;
-use harness::crd::{AttemptResult, Invariant, Outcome, Phase, Ticket, TicketStatus};
+use harness::crd::{AttemptResult, Invariant, Outcome, Phase, Proposal, Ticket, TicketStatus};
 use harness::operator::Halves;
 use harness::samples::CONFIG_KEY;
 use jiff::Timestamp;
@@ -27,6 +27,11 @@ use stage::{BASELINE, Stage};
 const SLOW: &str = r#"{"enabled": true, "delay_ms": 500}"#;
 pub(crate) const DEAD: &str = r#"{"enabled": false, "delay_ms": 0}"#;
 const FORBIDDEN: &str = r#"{"enabled": true, "delay_ms": 0, "requests_per_second": -1}"#;
+
+/// A person's word on a proposal.
+pub(crate) fn word(proposal: &Proposal, decision: &str) -> serde_json::Value {
+    json!({ "decision": decision, "by": "jane", "nonce": proposal.nonce, "proposalHash": proposal.hash })
+}
 
 pub(crate) fn status(ticket: &Ticket) -> &TicketStatus {
     ticket.status.as_ref().unwrap()
@@ -137,13 +142,48 @@ async fn an_approval_is_asked_for_with_the_diff_and_used_once() {
     let ticket = stage.wait_for_phase("healthy-1", Phase::AwaitingApproval).await;
     let proposal = status(&ticket).proposal.clone().unwrap();
     assert!(proposal.actions[0].diff.contains(r#"+{"enabled": true"#), "{}", proposal.actions[0].diff);
-    assert!(proposal.approve_command.unwrap().contains(&proposal.hash));
+    assert!(proposal.approve_command.as_ref().unwrap().contains(&proposal.hash));
     assert_eq!(stage.config().await, DEAD);
-    let word = json!({ "decision": "Approved", "by": "jane", "at": Timestamp::now(), "proposalHash": proposal.hash });
-    stage.patch_ticket("healthy-1", json!({ "spec": { "approval": word } })).await;
+    stage.patch_ticket("healthy-1", json!({ "spec": { "approval": word(&proposal, "Approved") } })).await;
     let ticket = stage.wait_for_phase("healthy-1", Phase::Resolved).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::Repaired));
     assert_eq!(stage.config().await, BASELINE);
+}
+
+#[tokio::test]
+async fn a_change_that_was_approved_and_undone_is_not_made_again_without_a_new_word() {
+    // The forbidden value keeps it broken whatever happens to the allowed one.
+    let (stage, _operator) =
+        settled("approve-again", &json!({ "mode": "Approve", "verifyTimeout": "2s", "maxAttempts": 1 })).await;
+    let broken = r#"{"enabled": false, "delay_ms": 0, "requests_per_second": -1}"#;
+    stage.write_config(broken).await;
+    let first = stage.wait_for_phase("healthy-1", Phase::AwaitingApproval).await;
+    let first = status(&first).proposal.clone().unwrap();
+    let mut yes = word(&first, "Approved");
+    // What versions before the nonce went by: a word of the future.
+    yes["at"] = json!("2099-01-01T00:00:00.000000Z");
+    stage.patch_ticket("healthy-1", json!({ "spec": { "approval": yes } })).await;
+    let undone = stage.wait_for_phase("healthy-1", Phase::Escalated).await;
+    assert_eq!(status(&undone).attempts[0].result, AttemptResult::Undone);
+
+    stage.patch_ticket("healthy-1", json!({ "metadata": { "annotations": { "harness.dev/retry": "1" } } })).await;
+    let ticket = stage.ticket("healthy-1", |it| {
+        let again = it.status.as_ref().and_then(|status| status.proposal.as_ref());
+        it.phase() == Phase::AwaitingApproval && again.is_some_and(|again| again.nonce != first.nonce)
+    });
+    let ticket = ticket.await;
+    assert_eq!(status(&ticket).proposal.as_ref().unwrap().hash, first.hash);
+    // The agent looks at it again, for a reason of its own.
+    stage.patch_invariant("healthy", json!({ "metadata": { "annotations": { "looked-at": "again" } } })).await;
+    stage.patch_ticket("healthy-1", json!({ "spec": { "approval": word(&first, "Approved") } })).await;
+    let other = stage.wait_for_phase("healthy-1", Phase::AwaitingApproval).await;
+    assert_eq!((status(&other).attempts.len(), stage.config().await.as_str()), (1, broken));
+
+    let second = status(&ticket).proposal.clone().unwrap();
+    stage.patch_ticket("healthy-1", json!({ "spec": { "approval": word(&second, "Approved") } })).await;
+    let ticket = stage.ticket("healthy-1", |it| status(it).attempts.len() == 2).await;
+    let nonces: Vec<_> = status(&ticket).attempts.iter().map(|it| it.nonce.clone()).collect();
+    assert_eq!(nonces, [first.nonce, second.nonce]);
 }
 
 #[tokio::test]
@@ -151,10 +191,9 @@ async fn a_rejected_change_is_never_proposed_again() {
     let (stage, _operator) = settled("reject", &json!({ "mode": "Approve" })).await;
     stage.write_config(DEAD).await;
     let ticket = stage.wait_for_phase("healthy-1", Phase::AwaitingApproval).await;
-    let hash = status(&ticket).proposal.clone().unwrap().hash;
-    let word =
-        json!({ "decision": "Rejected", "by": "jane", "at": Timestamp::now(), "proposalHash": hash, "reason": "no" });
-    stage.patch_ticket("healthy-1", json!({ "spec": { "approval": word } })).await;
+    let mut no = word(status(&ticket).proposal.as_ref().unwrap(), "Rejected");
+    no["reason"] = json!("no");
+    stage.patch_ticket("healthy-1", json!({ "spec": { "approval": no } })).await;
     let ticket = stage.wait_for_phase("healthy-1", Phase::Escalated).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::Rejected));
     stage.patch_ticket("healthy-1", json!({ "metadata": { "annotations": { "harness.dev/retry": "1" } } })).await;

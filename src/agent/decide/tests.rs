@@ -41,7 +41,7 @@ fn attempt(number: u32, more: &Value) -> Value {
 
 fn proposal() -> Value {
     json!({
-        "hash": "h", "why": "", "actions": [action("a")], "proposedAt": time(100), "expiresAt": time(1000),
+        "hash": "h", "nonce": "n", "why": "", "actions": [action("a")], "proposedAt": time(100), "expiresAt": time(1000),
         "invariantGeneration": 3,
     })
 }
@@ -70,8 +70,8 @@ fn event(observed: &Observed, now: i64) -> Option<Event> {
     }
 }
 
-fn approved(mut observed: Observed, decision: &str, at: i64) -> Observed {
-    let word = json!({ "decision": decision, "by": "jane", "at": time(at), "proposalHash": "h" });
+fn answered(mut observed: Observed, decision: &str, nonce: &str) -> Observed {
+    let word = json!({ "decision": decision, "by": "jane", "nonce": nonce, "proposalHash": "h" });
     Arc::make_mut(&mut observed.ticket).spec.approval = Some(serde_json::from_value(word).unwrap());
     observed
 }
@@ -112,33 +112,46 @@ fn only_time_in_the_phase_of_diagnosis_counts_as_diagnosis() {
 fn an_approval_counts_once_for_what_it_was_given_and_not_after_it_expired() {
     let waiting = || observed(json!({ "phase": "AwaitingApproval", "proposal": proposal() }));
     assert_eq!(decide(&waiting(), at(200)), Step::Wait(Some(at(1000))));
-    assert_eq!(event(&approved(waiting(), "Approved", 150), 200), Some(Event::Approved));
-    assert_eq!(event(&approved(waiting(), "Rejected", 150), 200), Some(Event::Rejected));
-    assert_eq!(event(&approved(waiting(), "Approved", 150), 1000), Some(Event::ApprovalExpired));
+    assert_eq!(event(&answered(waiting(), "Approved", "n"), 200), Some(Event::Approved));
+    assert_eq!(event(&answered(waiting(), "Rejected", "n"), 200), Some(Event::Rejected));
+    assert_eq!(event(&answered(waiting(), "Approved", "n"), 1000), Some(Event::ApprovalExpired));
     assert_eq!(event(&waiting(), 1000), Some(Event::ApprovalExpired));
-    let used = json!({
-        "phase": "AwaitingApproval", "proposal": proposal(),
-        "attempts": [attempt(1, &json!({ "intendedAt": time(160), "result": "Undone" }))],
-    });
-    assert_eq!(event(&approved(observed(used.clone()), "Approved", 150), 200), None);
-    assert_eq!(event(&approved(observed(used), "Approved", 170), 200), Some(Event::Approved));
-    let mut other = approved(waiting(), "Approved", 150);
+    let mut other = answered(waiting(), "Approved", "n");
     Arc::make_mut(&mut other.ticket).spec.approval.as_mut().unwrap().proposal_hash = "another".into();
     assert_eq!(event(&other, 200), None);
+}
+
+#[test]
+fn the_same_change_that_is_proposed_again_needs_a_word_of_its_own() {
+    for decision in ["Approved", "Rejected"] {
+        // The nonce of an earlier proposal, none at all, and one that was used.
+        let waiting = || observed(json!({ "phase": "AwaitingApproval", "proposal": proposal() }));
+        assert_eq!(event(&answered(waiting(), decision, "earlier"), 200), None);
+        let mut without = answered(waiting(), decision, "n");
+        Arc::make_mut(&mut without.ticket).spec.approval.as_mut().unwrap().nonce = None;
+        assert_eq!(event(&without, 200), None);
+        Arc::make_mut(&mut without.ticket).status.as_mut().unwrap().proposal.as_mut().unwrap().nonce = None;
+        assert_eq!(event(&without, 200), None);
+        let used = observed(json!({
+            "phase": "AwaitingApproval", "proposal": proposal(),
+            "attempts": [attempt(1, &json!({ "nonce": "n", "result": "Undone" }))],
+        }));
+        assert_eq!(event(&answered(used, decision, "n"), 200), None);
+    }
 }
 
 #[test]
 fn a_proposal_whose_object_or_invariant_changed_needs_a_new_word() {
     let status = json!({ "phase": "AwaitingApproval", "proposal": proposal() });
     let changed = Facts { object_changed: true, ..Facts::default() };
-    assert_eq!(event(&approved(with_facts(status.clone(), changed), "Approved", 150), 200), Some(Event::Superseded));
+    assert_eq!(event(&answered(with_facts(status.clone(), changed), "Approved", "n"), 200), Some(Event::Superseded));
     let mut edited = observed(status.clone());
     let mut newer = invariant();
     newer.metadata.generation = Some(4);
     edited.invariant = Some(Arc::new(newer));
     assert_eq!(event(&edited, 200), Some(Event::Superseded));
     let suspended = Facts { suspended: true, ..Facts::default() };
-    assert_eq!(event(&approved(with_facts(status, suspended), "Approved", 150), 200), Some(Event::Suspended));
+    assert_eq!(event(&answered(with_facts(status, suspended), "Approved", "n"), 200), Some(Event::Suspended));
 }
 
 #[test]

@@ -171,13 +171,17 @@ impl Incident<'_> {
     ) -> Proposal {
         let now = Timestamp::now();
         let awaits = matches!(leave, Leave::NeedsApproval | Leave::HeldByBreaker);
+        let nonce = awaits.then(nonce);
         Proposal {
             why: redact::line(&change.why, 1024),
             proposed_at: micro(now),
             expires_at: awaits.then(|| micro(now.checked_add(APPROVAL_WINDOW).unwrap_or(Timestamp::MAX))),
             breaker_closes_at: None,
             invariant_generation: invariant.metadata.generation.unwrap_or_default(),
-            approve_command: awaits.then(|| approve_command(&self.key.namespace, &self.key.name, &hash)),
+            approve_command: nonce
+                .as_deref()
+                .map(|nonce| approve_command(&self.key.namespace, &self.key.name, &hash, nonce)),
+            nonce,
             hash,
             actions,
         }
@@ -196,6 +200,7 @@ impl Incident<'_> {
             number,
             planner,
             hash: proposal.hash.clone(),
+            nonce: proposal.nonce.clone(),
             actions: proposal.actions.clone(),
             guards,
             excluded_guards,
@@ -305,10 +310,15 @@ pub(super) fn input(actions: &[ActionRecord]) -> Map<String, Value> {
     Map::from_iter([("edits".to_owned(), json!(changes))])
 }
 
-/// The line that approves it without the harness at hand. The shell fills in the time, the person the name.
-fn approve_command(namespace: &str, ticket: &str, hash: &str) -> String {
+/// 128 random bits. Two proposals never have the same, and nobody answers one that was not made yet.
+fn nonce() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+/// The line that approves it without the harness at hand. The person fills in the name.
+fn approve_command(namespace: &str, ticket: &str, hash: &str, nonce: &str) -> String {
     format!(
         "kubectl -n {namespace} patch ticket {ticket} --type merge -p '{{\"spec\":{{\"approval\":{{\"decision\":\
-         \"Approved\",\"by\":\"YOUR-USER-NAME\",\"at\":\"'\"$(date -u +%FT%TZ)\"'\",\"proposalHash\":\"{hash}\"}}}}}}'"
+         \"Approved\",\"by\":\"YOUR-USER-NAME\",\"nonce\":\"{nonce}\",\"proposalHash\":\"{hash}\"}}}}}}'"
     )
 }

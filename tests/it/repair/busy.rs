@@ -1,9 +1,8 @@
 //! Objects that others write all the time: what counts is the part that a change was planned on.
 
 use super::stage::{BASELINE, Stage};
-use super::{DEAD, settled, status};
+use super::{DEAD, settled, status, word};
 use harness::crd::{AttemptResult, Outcome, Phase};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -41,7 +40,7 @@ async fn a_proposal_stands_while_others_write_annotations_of_its_object() {
         stage.patch_invariant("healthy", patch).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    let word = json!({ "decision": "Approved", "by": "jane", "at": Timestamp::now(), "proposalHash": proposal.hash });
+    let word = word(&proposal, "Approved");
     stage.patch_ticket("healthy-1", json!({ "spec": { "approval": word } })).await;
     let ticket = stage.wait_for_phase("healthy-1", Phase::Resolved).await;
     assert_eq!(status(&ticket).outcome, Some(Outcome::Repaired), "{:#?}", ticket.status);

@@ -170,8 +170,13 @@ async fn a_ticket_cannot_be_changed_but_for_its_approval() {
         );
     }
     let word = json!({
-        "decision": "Approved", "by": "ada", "at": "2026-11-18T12:00:00.000000Z", "proposalHash": "0".repeat(64),
+        "decision": "Approved", "by": "ada", "nonce": "n", "proposalHash": "0".repeat(64),
     });
+    let mut without = word.clone();
+    without["nonce"] = Value::Null;
+    let patch = Patch::Merge(json!({ "spec": { "approval": without } }));
+    let refused = api.patch("t-1", &PatchParams::default(), &patch).await.unwrap_err().to_string();
+    assert!(refused.contains("approval must repeat status.proposal.nonce"), "{refused}");
     let patch = Patch::Merge(json!({ "spec": { "approval": word } }));
     let approved = api.patch("t-1", &PatchParams::default(), &patch).await.unwrap();
     assert_eq!(approved.spec.approval.unwrap().by, "ada");

@@ -11,7 +11,7 @@ fn at(seconds: i64) -> Timestamp {
 fn ticket(phase: &str, more: &serde_json::Value) -> Ticket {
     let mut status = json!({
         "phase": phase,
-        "proposal": { "hash": HASH, "why": "w", "actions": [], "proposedAt": at(100), "expiresAt": at(200) },
+        "proposal": { "hash": HASH, "nonce": "n", "why": "w", "actions": [], "proposedAt": at(100), "expiresAt": at(200) },
     });
     for (field, value) in more.as_object().unwrap() {
         status[field] = value.clone();
@@ -29,7 +29,7 @@ fn ticket(phase: &str, more: &serde_json::Value) -> Ticket {
 }
 
 fn answered(mut ticket: Ticket, by: &str) -> Ticket {
-    let word = json!({ "decision": "Approved", "by": by, "at": at(150), "proposalHash": HASH });
+    let word = json!({ "decision": "Approved", "by": by, "nonce": "n", "proposalHash": HASH });
     ticket.spec.approval = Some(serde_json::from_value(word).unwrap());
     ticket
 }
@@ -68,7 +68,7 @@ fn an_answer_is_not_given_twice_but_a_used_one_is_none() {
     let shown = refusal(&answered(ticket("AwaitingApproval", &json!({})), "\u{1b}[2Jbob"), None, 160);
     assert!(shown.starts_with("[2Jbob answered already (Approved)"), "{shown}");
     let used = json!({ "attempts": [{
-        "number": 1, "planner": "LastKnownGood", "hash": HASH, "actions": [], "intendedAt": at(151), "result": "Undone",
+        "number": 1, "planner": "LastKnownGood", "hash": HASH, "nonce": "n", "actions": [], "intendedAt": at(151), "result": "Undone",
     }] });
     assert!(awaiting(&answered(ticket("AwaitingApproval", &used), "bob"), None, at(160)).is_ok());
 }
