@@ -111,7 +111,7 @@ fn in_open(event: Event) -> Transition {
         | Event::Approved
         | Event::Rejected
         | Event::ApprovalExpired
-        | Event::Superseded
+        | Event::Superseded { .. }
         | Event::BreakerClosed
         | Event::Applied
         | Event::PreconditionFailed { .. }
@@ -166,7 +166,7 @@ fn in_diagnosing(event: Event) -> Transition {
         | Event::Approved
         | Event::Rejected
         | Event::ApprovalExpired
-        | Event::Superseded
+        | Event::Superseded { .. }
         | Event::BreakerClosed
         | Event::Applied
         | Event::PreconditionFailed { .. }
@@ -193,7 +193,7 @@ fn in_awaiting_approval(event: Event) -> Transition {
         Event::Approved => Transition::to(Phase::Repairing, "Approved", Effect::None),
         Event::Rejected => escalated(Outcome::Rejected),
         Event::ApprovalExpired => escalated(Outcome::ApprovalExpired),
-        Event::Superseded => Transition::to(Phase::Diagnosing, "Superseded", Effect::StartPlanner),
+        Event::Superseded { .. } => Transition::to(Phase::Diagnosing, "Superseded", Effect::StartPlanner),
         Event::BreakerClosed => Transition::to(Phase::Diagnosing, "BreakerClosed", Effect::StartPlanner),
         Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
         Event::TicketDeleted => cancelled(Outcome::TicketDeleted),
@@ -236,6 +236,10 @@ fn in_repairing(event: Event) -> Transition {
             Transition::to(Phase::Diagnosing, "PreconditionFailed", Effect::StartPlanner)
         }
         Event::PreconditionFailed { .. } => escalated(Outcome::Conflicts),
+        Event::Superseded { wrote_before: false } => {
+            Transition::to(Phase::Diagnosing, "Superseded", Effect::StartPlanner)
+        }
+        Event::Superseded { wrote_before: true } => Transition::to(Phase::RollingBack, "Superseded", Effect::None),
         Event::TargetUnavailable { wrote_before: true } => {
             Transition::to(Phase::RollingBack, "TargetUnavailable", Effect::None)
         }
@@ -258,7 +262,6 @@ fn in_repairing(event: Event) -> Transition {
         | Event::Approved
         | Event::Rejected
         | Event::ApprovalExpired
-        | Event::Superseded
         | Event::BreakerClosed
         | Event::NotInForce
         | Event::InForce
@@ -307,7 +310,7 @@ fn in_verifying(event: Event) -> Transition {
         | Event::Approved
         | Event::Rejected
         | Event::ApprovalExpired
-        | Event::Superseded
+        | Event::Superseded { .. }
         | Event::BreakerClosed
         | Event::Applied
         | Event::PreconditionFailed { .. }
@@ -348,7 +351,7 @@ fn in_rolling_back(event: Event) -> Transition {
         | Event::Approved
         | Event::Rejected
         | Event::ApprovalExpired
-        | Event::Superseded
+        | Event::Superseded { .. }
         | Event::BreakerClosed
         | Event::Applied
         | Event::PreconditionFailed { .. }
@@ -385,7 +388,7 @@ fn in_escalated(event: Event) -> Transition {
         | Event::Approved
         | Event::Rejected
         | Event::ApprovalExpired
-        | Event::Superseded
+        | Event::Superseded { .. }
         | Event::BreakerClosed
         | Event::Applied
         | Event::PreconditionFailed { .. }

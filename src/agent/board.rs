@@ -4,7 +4,8 @@ use super::baseline::{Runs, config_names, key_of, workloads_of};
 use super::breaker::{self, Repair, Told};
 use super::planner::{Reverted, Sibling};
 use crate::crd::{
-    ActionRecord, Attempt, AttemptResult, FailedAttempt, Invariant, ObjectReference, Ticket, VerdictName, Workload, reason, type_,
+    ActionRecord, Attempt, AttemptResult, FailedAttempt, Invariant, ObjectReference, Ticket, VerdictName, Workload,
+    reason, type_,
 };
 use crate::outage::Outage;
 use crate::question;

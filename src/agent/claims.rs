@@ -24,6 +24,18 @@ impl Claims {
         Ok(())
     }
 
+    /// Lets the ticket hold these objects, as far as no other ticket does, and no others; true if it let go of any.
+    pub fn follow(&self, ticket: &ObjectKey, objects: &[ObjectKey]) -> bool {
+        let mut holders = self.lock();
+        let before = holders.len();
+        holders.retain(|object, holder| holder != ticket || objects.contains(object));
+        let let_go = holders.len() < before;
+        for object in objects {
+            holders.entry(object.clone()).or_insert_with(|| ticket.clone());
+        }
+        let_go
+    }
+
     /// Lets go of everything that the ticket holds; true if it held anything.
     pub fn release(&self, ticket: &ObjectKey) -> bool {
         let mut holders = self.lock();
@@ -67,5 +79,17 @@ mod tests {
         assert!(claims.release(&key("a-1")));
         assert!(!claims.release(&key("a-1")));
         assert_eq!(claims.acquire(&key("b-1"), &[key("x")]), Ok(()));
+    }
+
+    #[test]
+    fn what_is_held_follows_what_may_be_written_as_far_as_it_is_free() {
+        let claims = Claims::default();
+        assert_eq!(claims.acquire(&key("a-1"), &[key("x"), key("y")]), Ok(()));
+        assert_eq!(claims.acquire(&key("b-1"), &[key("z")]), Ok(()));
+        assert!(!claims.follow(&key("a-1"), &[key("x"), key("y")]));
+        assert!(claims.follow(&key("a-1"), &[key("y"), key("z"), key("v")]));
+        assert_eq!(claims.acquire(&key("c-1"), &[key("x")]), Ok(()));
+        assert_eq!(claims.acquire(&key("c-1"), &[key("v")]), Err(key("a-1")));
+        assert_eq!(claims.acquire(&key("a-1"), &[key("z")]), Err(key("b-1")));
     }
 }

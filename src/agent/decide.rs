@@ -100,7 +100,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Step {
         Phase::Open => in_open(observed, &status, invariant, now),
         Phase::Diagnosing => in_diagnosing(observed, &status, now),
         Phase::AwaitingApproval => in_awaiting_approval(observed, &status, invariant, now),
-        Phase::Repairing => in_repairing(observed, &status, now),
+        Phase::Repairing => in_repairing(observed, &status, invariant, now),
         Phase::Verifying => in_verifying(observed, &status, invariant, now),
         Phase::RollingBack => in_rolling_back(observed, &status, invariant.spec.remediation.max_attempts, now),
         Phase::Escalated => in_escalated(observed, &status),
@@ -200,7 +200,7 @@ pub fn word_on<'a>(ticket: &'a Ticket, proposal: &Proposal) -> Option<&'a Approv
 
 fn in_awaiting_approval(observed: &Observed, status: &TicketStatus, invariant: &Invariant, now: Timestamp) -> Step {
     let Some(proposal) = &status.proposal else {
-        return Step::Happened(Event::Superseded, "the proposal is gone".to_owned());
+        return Step::Happened(Event::Superseded { wrote_before: false }, "the proposal is gone".to_owned());
     };
     let word = word_on(&observed.ticket, proposal);
     if let Some(word) = word.filter(|word| word.decision == ApprovalDecision::Rejected) {
@@ -216,10 +216,13 @@ fn in_awaiting_approval(observed: &Observed, status: &TicketStatus, invariant: &
     if now >= expires_at {
         return Step::Happened(Event::ApprovalExpired, format!("nobody answered until {expires_at:.0}"));
     }
-    let edited = invariant.metadata.generation.unwrap_or_default() != proposal.invariant_generation;
+    let edited = Some(generation(invariant)) != granted_generation(status);
     if observed.facts.object_changed || edited {
         let what = if edited { "the invariant" } else { "the object" };
-        return Step::Happened(Event::Superseded, format!("{what} changed since the proposal was made"));
+        return Step::Happened(
+            Event::Superseded { wrote_before: false },
+            format!("{what} changed since the proposal was made"),
+        );
     }
     if observed.facts.suspended {
         return hold(status, Event::Suspended, "writes are suspended".to_owned(), Some(expires_at));
@@ -234,7 +237,7 @@ fn in_awaiting_approval(observed: &Observed, status: &TicketStatus, invariant: &
     }
 }
 
-fn in_repairing(observed: &Observed, status: &TicketStatus, now: Timestamp) -> Step {
+fn in_repairing(observed: &Observed, status: &TicketStatus, invariant: &Invariant, now: Timestamp) -> Step {
     let targets = &observed.facts.targets;
     let all = |state| !targets.is_empty() && targets.iter().all(|it| *it == state);
     let any = |state| targets.contains(&state);
@@ -251,6 +254,11 @@ fn in_repairing(observed: &Observed, status: &TicketStatus, now: Timestamp) -> S
             Event::ForeignFound,
             "others wrote to the object since the change was planned".to_owned(),
         );
+    }
+    if Some(generation(invariant)) != granted_generation(status) {
+        let wrote_before = any(TargetState::Written);
+        let message = "the invariant was edited after the change was granted: it is judged anew".to_owned();
+        return Step::Happened(Event::Superseded { wrote_before }, message);
     }
     if observed.facts.suspended {
         return hold(status, Event::Suspended, "writes are suspended".to_owned(), look_again(now));
@@ -351,6 +359,20 @@ fn in_escalated(observed: &Observed, status: &TicketStatus) -> Step {
         }
         Some(_) | None => Step::Wait(None),
     }
+}
+
+fn generation(invariant: &Invariant) -> i64 {
+    invariant.metadata.generation.unwrap_or_default()
+}
+
+/// The generation of the invariant that granted the change that is under way.
+fn granted_generation(status: &TicketStatus) -> Option<i64> {
+    status.proposal.as_ref().map(|proposal| proposal.invariant_generation)
+}
+
+/// Whether a change that was granted may still be written: by the invariant and the suspension as they are read now.
+pub fn is_granted(status: &TicketStatus, invariant: Option<&Invariant>, suspended: bool) -> bool {
+    !suspended && invariant.is_some_and(|it| Some(generation(it)) == granted_generation(status))
 }
 
 /// Until when an invariant rests after attempts that failed: the latest of them counts.

@@ -179,9 +179,8 @@ impl Dispatcher {
         }
         if lifecycle::holds_claim(ticket.phase()) {
             let invariant = ObjectKey::new(&key.namespace, &ticket.spec.invariant_ref.name);
-            if let Some(invariant) = self.context.board.lock().invariants.get(&invariant)
-                && let Err(holder) = self.context.claims.acquire(key, &incident::objects(invariant))
-            {
+            let invariant = self.context.board.lock().invariants.get(&invariant).cloned();
+            if let Err(holder) = self.context.claims.acquire(key, &incident::claimed(&ticket, invariant.as_deref())) {
                 tracing::warn!(ticket = %key, %holder, "two tickets in mid-incident share an object");
             }
         }

@@ -9,12 +9,15 @@ mod margin;
 mod offer;
 mod stopwatch;
 
-use super::decide::{Observed, Step, decide};
+use super::decide::{Observed, Step, decide, is_granted};
 use super::executor::{ExecutorError, FIELD_MANAGER, Marks, by_object, micro};
-use super::observe::observe;
+use super::observe::{Standing, observe, standing};
 use super::target::kind_name;
 use super::{Context, breaker, handover};
-use crate::crd::{Allow, Attempt, Invariant, Phase, PlannerName, RETRY_ANNOTATION, Ticket, TicketStatus};
+use crate::crd::{
+    Allow, Attempt, AttemptResult, Invariant, ObjectReference, Phase, PlannerName, RETRY_ANNOTATION, Ticket,
+    TicketStatus,
+};
 use crate::journal::{self, Entry};
 use crate::ledger::{self, Told};
 use crate::lifecycle::explanation::Known;
@@ -69,6 +72,27 @@ pub fn objects(invariant: &Invariant) -> Vec<ObjectKey> {
     found.sort();
     found.dedup();
     found
+}
+
+/// What a ticket in mid-incident claims: what its invariant lets it write now, and what its change is about.
+pub fn claimed(ticket: &Ticket, invariant: Option<&Invariant>) -> Vec<ObjectKey> {
+    let mut found = invariant.map(objects).unwrap_or_default();
+    let status = ticket.status.as_ref();
+    let attempt = status.and_then(|it| it.attempts.last()).filter(|it| it.result == AttemptResult::Unsettled);
+    let namespace = ticket.namespace().unwrap_or_default();
+    found.extend(attempt.iter().flat_map(|it| &it.actions).map(|it| object_key(&namespace, &it.object)));
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// As [`objects`] names it.
+fn object_key(namespace: &str, object: &ObjectReference) -> ObjectKey {
+    let is_config_map = object.kind == "ConfigMap";
+    ObjectKey::new(
+        namespace,
+        if is_config_map { object.name.clone() } else { format!("{}/{}", object.kind, object.name) },
+    )
 }
 
 /// What an incident is woken by.
@@ -166,6 +190,9 @@ impl Incident<'_> {
         let Some(mut observed) = observe(self.context, self.key, self.written.take()).await? else {
             return Ok(Pace::Ended);
         };
+        if lifecycle::holds_claim(observed.ticket.phase()) {
+            self.follow_claims(&observed.ticket, observed.invariant.as_deref());
+        }
         let rolling_out = rolling_out(&observed);
         observed.facts.rollout_watched = self.rollout.look(rolling_out, self.began.elapsed());
         match decide(&observed, Timestamp::now()) {
@@ -278,6 +305,20 @@ impl Incident<'_> {
         Ok(())
     }
 
+    /// What is claimed follows an edited `allow` list.
+    fn follow_claims(&self, ticket: &Ticket, invariant: Option<&Invariant>) {
+        if self.context.claims.follow(self.key, &claimed(ticket, invariant)) {
+            self.context.wake_all();
+        }
+    }
+
+    /// Whether the change that is under way may still be written, by what is read now.
+    async fn is_granted(&self, observed: &Observed) -> Result<bool, IncidentError> {
+        let Standing { invariant, suspended } = standing(self.context, &observed.ticket).await?;
+        let status = observed.ticket.status.as_ref();
+        Ok(status.is_some_and(|status| is_granted(status, invariant.as_deref(), suspended)))
+    }
+
     async fn claim(&mut self, observed: &Observed) -> Result<Pace, IncidentError> {
         let Some(invariant) = &observed.invariant else { return Ok(Pace::Again) };
         match self.context.claims.acquire(self.key, &objects(invariant)) {
@@ -310,6 +351,10 @@ impl Incident<'_> {
         let (began, mut versions) = (Instant::now(), HashMap::new());
         let changes = by_object(&attempt.actions);
         for change in &changes {
+            if !self.is_granted(observed).await? {
+                // The next look says what follows.
+                return Ok(Pace::Again);
+            }
             match self.context.executor.write(&self.key.namespace, change, &marks).await {
                 Ok(version) => {
                     versions.insert(change.object.clone(), version);
@@ -378,6 +423,9 @@ impl Incident<'_> {
         let Some(attempt) = status.attempts.last() else { return Ok(Pace::Again) };
         let marks = Marks::of(&observed.ticket, attempt.number);
         for change in by_object(&attempt.actions).iter().rev() {
+            if standing(self.context, &observed.ticket).await?.suspended {
+                return Ok(Pace::Again);
+            }
             match self.context.executor.undo(&self.key.namespace, change, &marks).await {
                 Ok(Some(version)) => {
                     self.context.executor.refresh(&self.key.namespace, change, &marks.undone, &version).await;

@@ -43,11 +43,8 @@ pub async fn observe(
         },
     };
     let status = ticket.status.clone().unwrap_or_default();
-    let (invariant, suspended) = if lifecycle::ended(status.phase) {
-        (None, false)
-    } else {
-        tokio::try_join!(invariant(context, &ticket), is_namespace_suspended(context, &key.namespace))?
-    };
+    let Standing { invariant, suspended } =
+        if lifecycle::ended(status.phase) { Standing::default() } else { standing(context, &ticket).await? };
     let facts = match &invariant {
         _ if lifecycle::ended(status.phase) => Facts::default(),
         Some(invariant) => facts(context, &ticket, &status, invariant, suspended).await?,
@@ -58,6 +55,25 @@ pub async fn observe(
         }
     };
     Ok(Some(Observed { ticket: Arc::new(ticket), invariant, facts }))
+}
+
+/// What is granted at this moment.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// The invariant; `None` once it was deleted, or replaced by another of the same name.
+    pub invariant: Option<Arc<Invariant>>,
+    /// All writes to targets are stopped.
+    pub suspended: bool,
+}
+
+/// Reads what is granted, afresh. Right before a write, because people take back what they gave, and planners take their
+/// time.
+pub async fn standing(context: &Context, ticket: &Ticket) -> Result<Standing, kube::Error> {
+    let namespace = ticket.namespace().unwrap_or_default();
+    let (invariant, in_namespace) =
+        tokio::try_join!(invariant(context, ticket), is_namespace_suspended(context, &namespace))?;
+    let of_invariant = invariant.as_ref().is_some_and(|it| says_so(it.annotations()));
+    Ok(Standing { invariant, suspended: context.settings.suspended || in_namespace || of_invariant })
 }
 
 async fn invariant(context: &Context, ticket: &Ticket) -> Result<Option<Arc<Invariant>>, kube::Error> {
@@ -73,12 +89,12 @@ async fn facts(
     ticket: &Ticket,
     status: &TicketStatus,
     invariant: &Arc<Invariant>,
-    namespace_suspended: bool,
+    suspended: bool,
 ) -> Result<Facts, kube::Error> {
     let namespace = ticket.namespace().unwrap_or_default();
     let Became { targets, other_writes, brought_back } = targets(context, ticket, status).await?;
     Ok(Facts {
-        suspended: context.settings.suspended || namespace_suspended || says_so(invariant.annotations()),
+        suspended,
         outage: context.board.outage(&namespace),
         broken_dependencies: context.board.broken_dependencies(invariant),
         answers_well: answers_well(context, ticket, status, invariant).await,

@@ -45,8 +45,11 @@ pub enum Event {
     Rejected,
     /// Agent: nobody answered in time.
     ApprovalExpired,
-    /// Agent: the object or the invariant is not what the proposal was made for any more.
-    Superseded,
+    /// Agent: the object or the invariant is not what the change was judged by any more.
+    Superseded {
+        /// A part of the change was written already.
+        wrote_before: bool,
+    },
     /// Agent: the breaker that held a change is closed again.
     BreakerClosed,
     /// Agent: every write of the attempt was acknowledged.

@@ -350,7 +350,7 @@ async fn approvals(plane: &ControlPlane, administrator: &Client, jane: &Client) 
     let refused = api(jane).create(&PostParams::default(), &early).await.unwrap_err();
     assert!(refused.to_string().contains("a new ticket has no approval"), "{refused}");
     api(administrator).create(&PostParams::default(), &ticket(None)).await.unwrap();
-    let refused = say(jane, word("Approved", "jane", "")).await.unwrap_err();
+    let refused = say(jane, word("Approved", "jane", "n0")).await.unwrap_err();
     assert!(refused.contains("no answer to what the ticket proposes now"), "{refused}");
 
     propose(administrator, "n1", &[("ConfigMap", "mine")]).await;

@@ -11,6 +11,7 @@ mod objects;
 mod pods;
 pub(crate) mod stage;
 mod supervision;
+mod withdrawn;
 mod workloads;
 
 use crate::stage::{Operating, PATIENCE};

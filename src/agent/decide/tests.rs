@@ -144,24 +144,58 @@ fn the_same_change_that_is_proposed_again_needs_a_word_of_its_own() {
 fn a_proposal_whose_object_or_invariant_changed_needs_a_new_word() {
     let status = json!({ "phase": "AwaitingApproval", "proposal": proposal() });
     let changed = Facts { object_changed: true, ..Facts::default() };
-    assert_eq!(event(&answered(with_facts(status.clone(), changed), "Approved", "n"), 200), Some(Event::Superseded));
+    assert_eq!(
+        event(&answered(with_facts(status.clone(), changed), "Approved", "n"), 200),
+        Some(Event::Superseded { wrote_before: false })
+    );
     let mut edited = observed(status.clone());
     let mut newer = invariant();
     newer.metadata.generation = Some(4);
     edited.invariant = Some(Arc::new(newer));
-    assert_eq!(event(&edited, 200), Some(Event::Superseded));
+    assert_eq!(event(&edited, 200), Some(Event::Superseded { wrote_before: false }));
     let suspended = Facts { suspended: true, ..Facts::default() };
     assert_eq!(event(&answered(with_facts(status, suspended), "Approved", "n"), 200), Some(Event::Suspended));
 }
 
 #[test]
 fn a_restart_between_write_and_journal_is_decided_by_the_mark() {
-    let status = || json!({ "phase": "Repairing", "attempts": [attempt(1, &json!({}))] });
+    let status = || json!({ "phase": "Repairing", "proposal": proposal(), "attempts": [attempt(1, &json!({}))] });
     let found = |state| with_facts(status(), Facts { targets: vec![state], ..Facts::default() });
     assert_eq!(event(&found(TargetState::Written), 200), Some(Event::MarkFound));
     assert_eq!(decide(&found(TargetState::Untouched), at(200)), Step::Write);
     assert_eq!(event(&found(TargetState::Foreign), 200), Some(Event::ForeignFound));
     assert_eq!(event(&found(TargetState::Gone), 200), Some(Event::TargetUnavailable { wrote_before: false }));
+}
+
+#[test]
+fn what_was_granted_by_an_invariant_that_was_edited_since_is_not_written() {
+    use TargetState::{Untouched, Written};
+    let edited = |targets: &[TargetState], suspended| {
+        let status = json!({ "phase": "Repairing", "proposal": proposal(), "attempts": [attempt(1, &json!({}))] });
+        let mut observed = with_facts(status, Facts { targets: targets.to_vec(), suspended, ..Facts::default() });
+        Arc::make_mut(observed.invariant.as_mut().unwrap()).metadata.generation = Some(4);
+        event(&observed, 200)
+    };
+    assert_eq!(edited(&[Untouched], false), Some(Event::Superseded { wrote_before: false }));
+    assert_eq!(edited(&[Untouched], true), Some(Event::Superseded { wrote_before: false }));
+    assert_eq!(edited(&[Written, Untouched], false), Some(Event::Superseded { wrote_before: true }));
+    // What is written is looked at under the new generation.
+    assert_eq!(edited(&[Written, Written], false), Some(Event::MarkFound));
+}
+
+#[test]
+fn a_change_is_granted_by_the_generation_that_it_was_judged_by_and_while_nothing_is_suspended() {
+    let status: TicketStatus = serde_json::from_value(json!({ "proposal": proposal() })).unwrap();
+    let of_generation = |generation| {
+        let mut invariant = invariant();
+        invariant.metadata.generation = Some(generation);
+        invariant
+    };
+    assert!(is_granted(&status, Some(&of_generation(3)), false));
+    assert!(!is_granted(&status, Some(&of_generation(3)), true));
+    assert!(!is_granted(&status, Some(&of_generation(4)), false));
+    assert!(!is_granted(&status, None, false));
+    assert!(!is_granted(&TicketStatus::default(), Some(&of_generation(3)), false));
 }
 
 fn verifying(more: &Value) -> Value {
@@ -339,7 +373,7 @@ fn a_change_that_a_breaker_holds_waits_for_a_word_until_the_breaker_closes() {
     let waiting =
         || observed(json!({ "phase": "AwaitingApproval", "reason": "BreakerOpen", "proposal": held.clone() }));
     assert_eq!(decide(&waiting(), at(200)), Step::Wait(Some(at(900))));
-    assert_eq!(event(&approved(waiting(), "Approved", 150), 200), Some(Event::Approved));
+    assert_eq!(event(&answered(waiting(), "Approved", "n"), 200), Some(Event::Approved));
     assert_eq!(event(&waiting(), 900), Some(Event::BreakerClosed));
     // It closed while nobody was there to see it: it is not held against the change that nobody answered.
     assert_eq!(event(&waiting(), 1000), Some(Event::BreakerClosed));

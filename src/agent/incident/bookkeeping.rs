@@ -26,6 +26,7 @@ pub(super) fn settle(status: &mut TicketStatus, event: Event, targets: &[TargetS
         | Event::GuardRegressed { others_wrote: true } => end(attempt, AttemptResult::LeftInPlace, message, now),
         Event::BroughtBack => end(attempt, AttemptResult::Overwritten, message, now),
         Event::ForeignFound
+        | Event::Superseded { wrote_before: false }
         | Event::PreconditionFailed { .. }
         | Event::TargetUnavailable { wrote_before: false }
         | Event::InvariantDeleted => end(attempt, left, message, now),
@@ -46,7 +47,7 @@ pub(super) fn settle(status: &mut TicketStatus, event: Event, targets: &[TargetS
         | Event::Approved
         | Event::Rejected
         | Event::ApprovalExpired
-        | Event::Superseded
+        | Event::Superseded { wrote_before: true }
         | Event::BreakerClosed
         | Event::Applied
         | Event::TargetUnavailable { wrote_before: true }
@@ -107,7 +108,7 @@ pub(super) fn count(
             status.planners_tried.clear();
         }
         Event::Restored { .. } | Event::BroughtBack => status.planners_tried.clear(),
-        Event::Superseded | Event::BreakerClosed => {
+        Event::Superseded { wrote_before: false } | Event::BreakerClosed => {
             status.proposal = None;
             status.planners_tried.clear();
         }

@@ -4,6 +4,7 @@ use super::{Incident, IncidentError, Pace};
 use crate::agent::board;
 use crate::agent::budget;
 use crate::agent::decide::{Observed, diagnosed_for};
+use crate::agent::observe::{Standing, standing};
 use crate::agent::planner::{Briefing, KnownConfig, Move, Planner, Reply, Session};
 use crate::agent::policy::config_entries;
 use crate::agent::tools::{Call, Reading};
@@ -42,7 +43,15 @@ impl Incident<'_> {
         };
         let spent = talk.session.take_usage();
         self.margin.note_cost(spent);
-        self.obey(observed, invariant, talk, next, (name, another)).await?;
+        // It took its time: what it may do, is asked again.
+        let Standing { invariant, suspended } = standing(self.context, &observed.ticket).await?;
+        let Some(invariant) = invariant else { return Ok(Pace::Again) };
+        if suspended && matches!(next, Move::Change(_)) {
+            // Once writes go on, it hears that its change was not made.
+            self.talk = Some(talk);
+            return Ok(Pace::Again);
+        }
+        self.obey(observed, &invariant, talk, next, (name, another)).await?;
         Ok(Pace::Again)
     }
 

@@ -1,7 +1,7 @@
 //! A planner's change on its way to the executor: judged by policy, shown in the ticket, its intent and exact texts
 //! saved before anything is written.
 
-use super::{APPROVAL_WINDOW, Incident, IncidentError};
+use super::{APPROVAL_WINDOW, Incident, IncidentError, object_key};
 use crate::agent::breaker::{self, Counted};
 use crate::agent::change::ProposedChange;
 use crate::agent::decide::Observed;
@@ -37,6 +37,9 @@ impl Incident<'_> {
             Err(refusals) => return self.refuse(observed, change, planner, refusals).await,
         };
         let change = &noted(change, &exact);
+        if let Some(refusal) = self.claim_all(observed, invariant, &exact) {
+            return self.refuse(observed, change, planner, vec![refusal]).await;
+        }
         let managed_by = exact.iter().find_map(|it| it.managed_by.clone());
         let number = status.attempts.last().map_or(0, |attempt| attempt.number) + 1;
         let brake = if managed_by.is_none() { self.brake(observed, invariant, &exact, number).await } else { None };
@@ -72,6 +75,15 @@ impl Incident<'_> {
         })
         .await?;
         Ok(None)
+    }
+
+    /// Claims what the changes write: an `allow` list that was edited may name objects that another ticket works on.
+    fn claim_all(&self, observed: &Observed, invariant: &Invariant, planned: &[Planned]) -> Option<Refusal> {
+        self.follow_claims(&observed.ticket, Some(invariant));
+        let written: Vec<_> = planned.iter().map(|it| object_key(&self.key.namespace, &it.record.object)).collect();
+        let holder = self.context.claims.acquire(self.key, &written).err()?;
+        let message = format!("ticket {} works on an object that the change writes", holder.name);
+        Some(Refusal { code: "ClaimedByAnother", message })
     }
 
     /// Makes the changes exact, as far as the `allow` list permits all of them; else says why not.
