@@ -4,6 +4,7 @@
 #![allow(unreachable_pub)]
 
 pub mod condition;
+pub mod failed_write;
 pub mod invariant;
 pub mod remediation;
 mod schema;
@@ -11,6 +12,7 @@ pub mod ticket;
 pub mod ticket_status;
 
 pub use condition::{reason, set_condition, type_};
+pub use failed_write::{FailedWrite, FailureCause};
 pub use invariant::{
     Connection, Dependency, FailedAttempt, Invariant, InvariantSpec, InvariantStatus, NoData, RecentSample, Severity,
     Target, TargetKind, VerdictName,

@@ -101,6 +101,8 @@ fn in_open(event: Event) -> Transition {
         Event::NeverHeld => escalated(Outcome::NeverHeld),
         Event::StandsForOutage => escalated(Outcome::Outage),
         Event::ClaimWon => Transition::to(Phase::Diagnosing, "ClaimWon", Effect::StartPlanner),
+        // The exact texts cannot be kept, or the ticket's status is refused.
+        Event::WriteRefused { .. } => escalated(Outcome::WriteRefused),
         Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
         Event::TicketDeleted => cancelled(Outcome::TicketDeleted),
         Event::ReadRequested
@@ -116,9 +118,10 @@ fn in_open(event: Event) -> Transition {
         | Event::Applied
         | Event::PreconditionFailed { .. }
         | Event::TargetUnavailable { .. }
+        | Event::WriteDelayed
         | Event::MarkFound
         | Event::UntouchedFound
-        | Event::ForeignFound
+        | Event::ForeignFound { .. }
         | Event::NotInForce
         | Event::InForce
         | Event::VerifyTimedOut { .. }
@@ -127,6 +130,7 @@ fn in_open(event: Event) -> Transition {
         | Event::Blind
         | Event::SightRegained
         | Event::Restored { .. }
+        | Event::RestoredAfterRefusal
         | Event::UndoConflict
         | Event::RetryRequested
         | Event::Described
@@ -152,6 +156,8 @@ fn in_diagnosing(event: Event) -> Transition {
             Transition::to(Phase::AwaitingApproval, "BreakerOpen", Effect::None)
         }
         Event::ChangeProposed(Leave::Granted) => Transition::to(Phase::Repairing, "ChangeAllowed", Effect::None),
+        // The exact texts cannot be kept, or the ticket's status is refused.
+        Event::WriteRefused { .. } => escalated(Outcome::WriteRefused),
         Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
         Event::TicketDeleted => cancelled(Outcome::TicketDeleted),
         Event::Suspended => Transition::to(Phase::Diagnosing, "Suspended", Effect::None),
@@ -171,9 +177,10 @@ fn in_diagnosing(event: Event) -> Transition {
         | Event::Applied
         | Event::PreconditionFailed { .. }
         | Event::TargetUnavailable { .. }
+        | Event::WriteDelayed
         | Event::MarkFound
         | Event::UntouchedFound
-        | Event::ForeignFound
+        | Event::ForeignFound { .. }
         | Event::NotInForce
         | Event::InForce
         | Event::VerifyTimedOut { .. }
@@ -182,6 +189,7 @@ fn in_diagnosing(event: Event) -> Transition {
         | Event::Blind
         | Event::SightRegained
         | Event::Restored { .. }
+        | Event::RestoredAfterRefusal
         | Event::UndoConflict
         | Event::RetryRequested => Transition::stay(Phase::Diagnosing),
     }
@@ -195,6 +203,8 @@ fn in_awaiting_approval(event: Event) -> Transition {
         Event::ApprovalExpired => escalated(Outcome::ApprovalExpired),
         Event::Superseded { .. } => Transition::to(Phase::Diagnosing, "Superseded", Effect::StartPlanner),
         Event::BreakerClosed => Transition::to(Phase::Diagnosing, "BreakerClosed", Effect::StartPlanner),
+        // The exact texts cannot be kept, or the ticket's status is refused.
+        Event::WriteRefused { .. } => escalated(Outcome::WriteRefused),
         Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
         Event::TicketDeleted => cancelled(Outcome::TicketDeleted),
         Event::Suspended => Transition::to(Phase::AwaitingApproval, "Suspended", Effect::None),
@@ -210,9 +220,10 @@ fn in_awaiting_approval(event: Event) -> Transition {
         | Event::Applied
         | Event::PreconditionFailed { .. }
         | Event::TargetUnavailable { .. }
+        | Event::WriteDelayed
         | Event::MarkFound
         | Event::UntouchedFound
-        | Event::ForeignFound
+        | Event::ForeignFound { .. }
         | Event::NotInForce
         | Event::InForce
         | Event::VerifyTimedOut { .. }
@@ -221,6 +232,7 @@ fn in_awaiting_approval(event: Event) -> Transition {
         | Event::Blind
         | Event::SightRegained
         | Event::Restored { .. }
+        | Event::RestoredAfterRefusal
         | Event::UndoConflict
         | Event::RetryRequested
         | Event::Described
@@ -231,7 +243,8 @@ fn in_awaiting_approval(event: Event) -> Transition {
 fn in_repairing(event: Event) -> Transition {
     match event {
         Event::Applied | Event::MarkFound => Transition::to(Phase::Verifying, "Applied", Effect::None),
-        Event::ForeignFound => escalated(Outcome::Contested),
+        Event::ForeignFound { wrote_before: true } => Transition::to(Phase::RollingBack, "ForeignFound", Effect::None),
+        Event::ForeignFound { wrote_before: false } => escalated(Outcome::Contested),
         Event::PreconditionFailed { conflicts } if conflicts < PATIENCE => {
             Transition::to(Phase::Diagnosing, "PreconditionFailed", Effect::StartPlanner)
         }
@@ -244,6 +257,9 @@ fn in_repairing(event: Event) -> Transition {
             Transition::to(Phase::RollingBack, "TargetUnavailable", Effect::None)
         }
         Event::TargetUnavailable { wrote_before: false } => escalated(Outcome::TargetUnavailable),
+        Event::WriteRefused { wrote_before: true } => Transition::to(Phase::RollingBack, "WriteRefused", Effect::None),
+        Event::WriteRefused { wrote_before: false } => escalated(Outcome::WriteRefused),
+        Event::WriteDelayed => Transition::to(Phase::Repairing, "WriteDelayed", Effect::None),
         Event::Suspended => Transition::to(Phase::Repairing, "Suspended", Effect::None),
         Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
         Event::TicketDeleted => Transition::to(Phase::RollingBack, "TicketDeleted", Effect::None),
@@ -271,6 +287,7 @@ fn in_repairing(event: Event) -> Transition {
         | Event::Blind
         | Event::SightRegained
         | Event::Restored { .. }
+        | Event::RestoredAfterRefusal
         | Event::UndoConflict
         | Event::RetryRequested
         | Event::Described
@@ -315,10 +332,13 @@ fn in_verifying(event: Event) -> Transition {
         | Event::Applied
         | Event::PreconditionFailed { .. }
         | Event::TargetUnavailable { .. }
+        | Event::WriteRefused { .. }
+        | Event::WriteDelayed
         | Event::MarkFound
         | Event::UntouchedFound
-        | Event::ForeignFound
+        | Event::ForeignFound { .. }
         | Event::Restored { .. }
+        | Event::RestoredAfterRefusal
         | Event::UndoConflict
         | Event::RetryRequested
         | Event::Described
@@ -332,7 +352,9 @@ fn in_rolling_back(event: Event) -> Transition {
             Transition::to(Phase::Diagnosing, "AttemptUndone", Effect::StartPlanner)
         }
         Event::Restored { attempts_left: false } => escalated(Outcome::AttemptsExhausted),
-        Event::UndoConflict | Event::ForeignFound => escalated(Outcome::UndoConflict),
+        Event::RestoredAfterRefusal => escalated(Outcome::WriteRefused),
+        Event::UndoConflict | Event::ForeignFound { .. } => escalated(Outcome::UndoConflict),
+        Event::WriteDelayed => Transition::to(Phase::RollingBack, "WriteDelayed", Effect::None),
         Event::Suspended => Transition::to(Phase::RollingBack, "Suspended", Effect::None),
         Event::InvariantDeleted => cancelled(Outcome::InvariantDeleted),
         Event::TicketDeleted => cancelled(Outcome::TicketDeleted),
@@ -356,6 +378,7 @@ fn in_rolling_back(event: Event) -> Transition {
         | Event::Applied
         | Event::PreconditionFailed { .. }
         | Event::TargetUnavailable { .. }
+        | Event::WriteRefused { .. }
         | Event::UntouchedFound
         | Event::NotInForce
         | Event::InForce
@@ -393,9 +416,11 @@ fn in_escalated(event: Event) -> Transition {
         | Event::Applied
         | Event::PreconditionFailed { .. }
         | Event::TargetUnavailable { .. }
+        | Event::WriteRefused { .. }
+        | Event::WriteDelayed
         | Event::MarkFound
         | Event::UntouchedFound
-        | Event::ForeignFound
+        | Event::ForeignFound { .. }
         | Event::NotInForce
         | Event::InForce
         | Event::VerifyTimedOut { .. }
@@ -404,6 +429,7 @@ fn in_escalated(event: Event) -> Transition {
         | Event::Blind
         | Event::SightRegained
         | Event::Restored { .. }
+        | Event::RestoredAfterRefusal
         | Event::UndoConflict
         | Event::Suspended
         | Event::Described

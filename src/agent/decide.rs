@@ -4,11 +4,10 @@
 mod tests;
 
 use super::board;
-use super::executor::TargetState;
-use crate::crd::{
-    Approval, ApprovalDecision, FailedAttempt, Invariant, Proposal, RETRY_ANNOTATION, Ticket, TicketStatus,
-};
-use crate::crd::{Attempt, AttemptResult, Phase};
+use super::executor::{TargetState, failure};
+use crate::crd::{ActionRecord, Attempt, AttemptResult, FailedAttempt, Phase};
+use crate::crd::{Approval, ApprovalDecision, Invariant, Proposal, RETRY_ANNOTATION, Ticket, TicketStatus};
+use crate::document;
 use crate::lifecycle::{self, Event, Holdup, verification};
 use crate::outage::{Outage, UMBRELLA_LABEL};
 use crate::question;
@@ -76,6 +75,8 @@ pub enum Step {
     Undo,
     /// Wait for a change, or until then.
     Wait(Option<Timestamp>),
+    /// A write was refused for now: wait until then, whatever else changes.
+    Pause(Timestamp),
     /// The ticket has ended.
     End,
 }
@@ -128,6 +129,9 @@ fn hold(status: &TicketStatus, event: Event, message: String, until: Option<Time
         Step::Wait(until)
     }
 }
+
+/// The longest value of the retry annotation that the status holds. Characters.
+const MAX_RETRY: usize = 256;
 
 /// A rollout is looked at again after this.
 const ROLLOUT_PAUSE: SignedDuration = SignedDuration::from_secs(1);
@@ -239,31 +243,60 @@ fn in_awaiting_approval(observed: &Observed, status: &TicketStatus, invariant: &
 
 fn in_repairing(observed: &Observed, status: &TicketStatus, invariant: &Invariant, now: Timestamp) -> Step {
     let targets = &observed.facts.targets;
-    let all = |state| !targets.is_empty() && targets.iter().all(|it| *it == state);
     let any = |state| targets.contains(&state);
-    if all(TargetState::Written) {
+    if !targets.is_empty() && targets.iter().all(|it| *it == TargetState::Written) {
         return Step::Happened(Event::MarkFound, "the change was written".to_owned());
     }
+    let wrote_before = any(TargetState::Written);
     if any(TargetState::Gone) {
-        let wrote_before = any(TargetState::Written);
-        let message = "an object that the change is for does not exist any more".to_owned();
+        let message = format!("{} does not exist any more", parts(observed, status, &[TargetState::Gone]));
         return Step::Happened(Event::TargetUnavailable { wrote_before }, message);
     }
-    if any(TargetState::Foreign) || any(TargetState::Restored) {
-        return Step::Happened(
-            Event::ForeignFound,
-            "others wrote to the object since the change was planned".to_owned(),
-        );
+    let others = [TargetState::Foreign, TargetState::Restored];
+    if others.into_iter().any(any) {
+        let message = format!("others wrote to {} since the change was planned", parts(observed, status, &others));
+        return Step::Happened(Event::ForeignFound { wrote_before }, message);
     }
     if Some(generation(invariant)) != granted_generation(status) {
-        let wrote_before = any(TargetState::Written);
         let message = "the invariant was edited after the change was granted: it is judged anew".to_owned();
         return Step::Happened(Event::Superseded { wrote_before }, message);
     }
     if observed.facts.suspended {
         return hold(status, Event::Suspended, "writes are suspended".to_owned(), look_again(now));
     }
-    Step::Write
+    match obstacle(status, now) {
+        Obstacle::None => Step::Write,
+        Obstacle::Until(retry_at) => Step::Pause(retry_at),
+        Obstacle::TooLong(why) => Step::Happened(Event::WriteRefused { wrote_before }, why),
+    }
+}
+
+/// What is in the way of a write that is due.
+enum Obstacle {
+    None,
+    Until(Timestamp),
+    TooLong(String),
+}
+
+/// Whether the write that is due may be tried, by what became of it before.
+fn obstacle(status: &TicketStatus, now: Timestamp) -> Obstacle {
+    let Some(failed) = &status.failed_write else { return Obstacle::None };
+    if failed.since.0.checked_add(failure::DEADLINE).is_ok_and(|deadline| now >= deadline) {
+        let minutes = failure::DEADLINE.as_mins();
+        return Obstacle::TooLong(format!("given up after {minutes} minutes: {}", failure::sentence(failed)));
+    }
+    match &failed.retry_at {
+        Some(retry_at) if retry_at.0 > now => Obstacle::Until(retry_at.0),
+        Some(_) | None => Obstacle::None,
+    }
+}
+
+/// The parts of the last attempt that are in one of these states, by name.
+pub fn parts(observed: &Observed, status: &TicketStatus, became: &[TargetState]) -> String {
+    let actions = status.attempts.last().map_or(&[][..], |attempt| &attempt.actions);
+    let found = actions.iter().zip(&observed.facts.targets).filter(|(_, state)| became.contains(state));
+    let name = |action: &ActionRecord| format!("{} of {} {}", action.key, action.object.kind, action.object.name);
+    found.map(|(action, _)| name(action)).collect::<Vec<_>>().join(", ")
 }
 
 fn in_verifying(observed: &Observed, status: &TicketStatus, invariant: &Invariant, now: Timestamp) -> Step {
@@ -328,37 +361,57 @@ fn not_in_force(observed: &Observed, status: &TicketStatus, invariant: &Invarian
 
 fn in_rolling_back(observed: &Observed, status: &TicketStatus, max_attempts: u32, now: Timestamp) -> Step {
     let targets = &observed.facts.targets;
-    let is_back = |state: &TargetState| matches!(state, TargetState::Restored | TargetState::Untouched);
-    if targets.iter().all(is_back) {
-        if observed.ticket.metadata.deletion_timestamp.is_some() {
-            return Step::Happened(Event::TicketDeleted, "the ticket was deleted; its change was undone".to_owned());
+    // What is still ours is put back first, whatever became of the rest.
+    if targets.contains(&TargetState::Written) {
+        if observed.facts.suspended {
+            let message = "writes are suspended: the change is not undone yet".to_owned();
+            return hold(status, Event::Suspended, message, look_again(now));
         }
-        let counts = |it: &&Attempt| {
-            it.number > status.forgiven_attempts
-                && !matches!(it.result, AttemptResult::NotWritten | AttemptResult::Overwritten)
+        return match obstacle(status, now) {
+            Obstacle::None => Step::Undo,
+            Obstacle::Until(retry_at) => Step::Pause(retry_at),
+            Obstacle::TooLong(why) => Step::Happened(Event::UndoConflict, format!("the change stands: {why}")),
         };
-        let made = u32::try_from(status.attempts.iter().filter(counts).count()).unwrap_or(u32::MAX);
-        let message = format!("attempt {made} of {max_attempts} was undone");
-        return Step::Happened(Event::Restored { attempts_left: made < max_attempts }, message);
     }
-    if targets.iter().any(|state| matches!(state, TargetState::Foreign | TargetState::Gone)) {
-        let message = "others wrote to the object since the change, so that it cannot be undone; the change stands";
-        return Step::Happened(Event::UndoConflict, message.to_owned());
+    let lost = parts(observed, status, &[TargetState::Foreign, TargetState::Gone]);
+    if !lost.is_empty() {
+        return Step::Happened(Event::UndoConflict, not_put_back(&lost, targets));
     }
-    if observed.facts.suspended {
-        let message = "writes are suspended: the change is not undone yet".to_owned();
-        return hold(status, Event::Suspended, message, look_again(now));
+    if observed.ticket.metadata.deletion_timestamp.is_some() {
+        return Step::Happened(Event::TicketDeleted, "the ticket was deleted; its change was undone".to_owned());
     }
-    Step::Undo
+    if let Some(refusal) = status.attempts.last().and_then(|attempt| attempt.refusal.as_ref()) {
+        let message = format!("{}; what was written of the attempt was put back", failure::sentence(refusal));
+        return Step::Happened(Event::RestoredAfterRefusal, message);
+    }
+    let counts = |it: &&Attempt| {
+        it.number > status.forgiven_attempts
+            && !matches!(it.result, AttemptResult::NotWritten | AttemptResult::Overwritten)
+    };
+    let made = u32::try_from(status.attempts.iter().filter(counts).count()).unwrap_or(u32::MAX);
+    let message = format!("attempt {made} of {max_attempts} was undone");
+    Step::Happened(Event::Restored { attempts_left: made < max_attempts }, message)
+}
+
+fn not_put_back(lost: &str, targets: &[TargetState]) -> String {
+    let rest = if targets.contains(&TargetState::Restored) { "; the rest was put back" } else { "" };
+    format!("others changed or deleted {lost}, which is left as it is now{rest}")
 }
 
 fn in_escalated(observed: &Observed, status: &TicketStatus) -> Step {
-    match observed.ticket.annotations().get(RETRY_ANNOTATION) {
-        Some(wanted) if status.observed_retry.as_ref() != Some(wanted) => {
+    match retry_asked(&observed.ticket) {
+        Some(wanted) if status.observed_retry.as_ref() != Some(&wanted) => {
             Step::Happened(Event::RetryRequested, "another round was asked for".to_owned())
         }
         Some(_) | None => Step::Wait(None),
     }
+}
+
+/// The round that a person asked for, as the status notes it: the value of the annotation, or the digest of one that is
+/// too long for that.
+pub fn retry_asked(ticket: &Ticket) -> Option<String> {
+    let value = ticket.annotations().get(RETRY_ANNOTATION)?;
+    Some(if value.chars().count() <= MAX_RETRY { value.clone() } else { document::digest(value) })
 }
 
 fn generation(invariant: &Invariant) -> i64 {

@@ -3,6 +3,7 @@
 //! Each write is a fresh read, judged, and a patch of that very version that sets the attempt's mark in the same
 //! request: a human's edit of what was planned on wins, and the mark, not the journal, tells a successor what happened.
 
+pub mod failure;
 mod plan;
 mod pre_image;
 pub mod revisions;
@@ -14,7 +15,7 @@ pub use pre_image::{PRE_IMAGE_LABEL, PRE_IMAGE_PREFIX, PreImage};
 pub use state::{Marks, ObjectActions, TargetState, brought_back, by_object, is_as_planned, target_state};
 
 use super::target;
-use crate::crd::{Action, ActionRecord};
+use crate::crd::{Action, ActionRecord, FailureCause, ObjectReference};
 use crate::gitops::GitOps;
 use crate::pods::{self, PROJECTION_LAG, REFRESH_LAG};
 use jiff::Timestamp;
@@ -27,39 +28,22 @@ use kube::api::{Api, DynamicObject};
 pub const FIELD_MANAGER: &str = "harness-agent";
 
 /// Why a change was not written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub enum ExecutorError {
-    /// The object is not what it was when the change was planned.
-    #[error("{name} changed since the change was planned")]
+    /// The part that the change was planned on is not what it was.
     PreconditionFailed {
         /// The object.
-        name: String,
+        object: ObjectReference,
     },
-    /// The object is gone, or writing to it is forbidden.
-    #[error("{name} cannot be written: {why}")]
-    TargetUnavailable {
+    /// It cannot be written, or not now.
+    Failed {
         /// The object.
-        name: String,
+        object: ObjectReference,
         /// Why.
-        why: String,
+        cause: FailureCause,
+        /// In the words of whoever refused it.
+        words: String,
     },
-    /// The exact texts of the attempt are not there or cannot be read.
-    #[error("the pre-image {revision} cannot be used: {why}")]
-    ReadPreImage {
-        /// The ControllerRevision.
-        revision: String,
-        /// Why.
-        why: String,
-    },
-    /// Others write to the object so often that none of our writes came through.
-    #[error("{name} is written by others all the time, so that no write of ours came through")]
-    Busy {
-        /// The object.
-        name: String,
-    },
-    /// Nothing is known of the write; it is looked at again.
-    #[error("the API server gave no usable answer: {0}")]
-    Unanswered(#[source] kube::Error),
 }
 
 /// Reads and writes targets.
@@ -127,20 +111,6 @@ impl Executor {
         }
         let object = self.read(namespace, &action.object.kind, &action.object.name).await?;
         Ok(object.filter(target::is_rolled_out).map(|_| written_at))
-    }
-}
-
-/// Sorts a failed request into what follows from it.
-fn classify(error: kube::Error, name: &str) -> ExecutorError {
-    match &error {
-        // A failed `test` of a JSON patch is answered 422, a concurrent write 409.
-        kube::Error::Api(status) if status.code == 409 || status.code == 422 => {
-            ExecutorError::PreconditionFailed { name: name.to_owned() }
-        }
-        kube::Error::Api(status) if status.code == 403 || status.code == 404 => {
-            ExecutorError::TargetUnavailable { name: name.to_owned(), why: status.message.clone() }
-        }
-        _ => ExecutorError::Unanswered(error),
     }
 }
 

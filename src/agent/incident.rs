@@ -8,34 +8,36 @@ mod conversation;
 mod margin;
 mod offer;
 mod stopwatch;
+mod writing;
 
-use super::decide::{Observed, Step, decide, is_granted};
-use super::executor::{ExecutorError, FIELD_MANAGER, Marks, by_object, micro};
+use super::decide::{Observed, Step, decide, is_granted, retry_asked};
+use super::executor::{FIELD_MANAGER, failure};
 use super::observe::{Standing, observe, standing};
 use super::target::kind_name;
 use super::{Context, breaker, handover};
 use crate::crd::{
-    Allow, Attempt, AttemptResult, Invariant, ObjectReference, Phase, PlannerName, RETRY_ANNOTATION, Ticket,
-    TicketStatus,
+    Allow, Attempt, AttemptResult, FailureCause, Invariant, ObjectReference, Phase, Ticket, TicketStatus,
 };
-use crate::journal::{self, Entry};
 use crate::ledger::{self, Told};
 use crate::lifecycle::explanation::Known;
-use crate::lifecycle::{self, Effect, Event, Holdup};
+use crate::lifecycle::{self, Effect, Event, Holdup, Transition};
+use crate::redact;
 use crate::watch::ObjectKey;
 use conversation::Talk;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use margin::{Margin, Pending};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stopwatch::Stopwatch;
 use tokio::sync::watch as signal;
 use tokio_util::sync::CancellationToken;
 
-/// A step that failed for a passing reason is tried again after this.
-const PAUSE: Duration = Duration::from_millis(500);
+/// A step that failed for a passing reason is tried again after this; each further time after twice as long.
+const PAUSE: SignedDuration = SignedDuration::from_millis(500);
+
+/// But never after more than this.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 
 /// A person's answer is awaited for so long.
 const APPROVAL_WINDOW: SignedDuration = SignedDuration::from_mins(15);
@@ -45,14 +47,13 @@ const APPROVAL_WINDOW: SignedDuration = SignedDuration::from_mins(15);
 enum IncidentError {
     #[error("the ticket or its objects cannot be read or written: {0}")]
     Api(#[from] kube::Error),
-    #[error(transparent)]
-    Executor(#[from] ExecutorError),
 }
 
 impl IncidentError {
     /// Somebody else wrote first: a fresh look tells what.
     fn is_conflict(&self) -> bool {
-        matches!(self, Self::Api(error) if ledger::is_conflict(error))
+        let Self::Api(error) = self;
+        ledger::is_conflict(error)
     }
 }
 
@@ -116,19 +117,26 @@ pub async fn run(context: &Context, key: &ObjectKey, changes: Changes, shutdown:
         margin: Margin::default(),
         rollout: Stopwatch::default(),
     };
+    let mut failed_in_a_row = 0;
     while !incident.shutdown.is_cancelled() {
         incident.changes.own.mark_unchanged();
         incident.changes.common.mark_unchanged();
-        let (until, rests) = match incident.advance().await {
+        let advanced = incident.advance().await;
+        failed_in_a_row = if advanced.is_err() { failed_in_a_row + 1 } else { 0 };
+        let (until, rests) = match advanced {
             Ok(Pace::Again) => continue,
             Ok(Pace::Ended) => break,
             Ok(Pace::Wait(until)) => (until, false),
             Ok(Pace::Rest) => (None, true),
+            Ok(Pace::Pause(until)) => {
+                incident.pause(until).await;
+                continue;
+            }
+            Err(error) if error.is_conflict() => (Timestamp::now().checked_add(PAUSE).ok(), false),
             Err(error) => {
-                if !error.is_conflict() {
-                    tracing::warn!(ticket = %key, %error, "a step is tried again");
-                }
-                (Timestamp::now().checked_add(SignedDuration::try_from(PAUSE).unwrap_or_default()).ok(), false)
+                tracing::warn!(ticket = %key, %error, "a step is tried again");
+                incident.pause(Timestamp::now().checked_add(pause_after(failed_in_a_row)).unwrap_or_default()).await;
+                continue;
             }
         };
         let written = Arc::clone(&incident.margin.written);
@@ -143,6 +151,12 @@ pub async fn run(context: &Context, key: &ObjectKey, changes: Changes, shutdown:
     if !incident.shutdown.is_cancelled() && context.claims.release(key) {
         context.wake_all();
     }
+}
+
+/// The pause after so many failures in a row.
+fn pause_after(failed_in_a_row: u32) -> SignedDuration {
+    let doubled = 2_i32.saturating_pow(failed_in_a_row.saturating_sub(1));
+    PAUSE.checked_mul(doubled).map_or(LONGEST_PAUSE, |pause| pause.min(LONGEST_PAUSE))
 }
 
 async fn sleep_until(until: Option<Timestamp>) {
@@ -166,6 +180,8 @@ fn rolling_out(observed: &Observed) -> Option<u32> {
 enum Pace {
     Again,
     Wait(Option<Timestamp>),
+    /// Until then, whatever else changes, unless the ticket is another's matter.
+    Pause(Timestamp),
     /// It waits for a person: nothing that concerns every incident concerns it.
     Rest,
     Ended,
@@ -186,6 +202,26 @@ struct Incident<'a> {
 }
 
 impl Incident<'_> {
+    /// Waits until then: what failed would only fail again. A ticket that goes into another phase, or goes, ends it.
+    async fn pause(&mut self, until: Timestamp) {
+        let (board, key, own) = (&self.context.board, self.key, &mut self.changes.own);
+        let matter = || board.lock().tickets.get(key).map(|it| (it.phase(), it.metadata.deletion_timestamp.is_some()));
+        let before = matter();
+        let changed = async {
+            while own.changed().await.is_ok() {
+                if matter() != before {
+                    return;
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = self.shutdown.cancelled() => {}
+            () = changed => {}
+            () = sleep_until(Some(until)) => {}
+        }
+    }
+
     async fn advance(&mut self) -> Result<Pace, IncidentError> {
         let Some(mut observed) = observe(self.context, self.key, self.written.take()).await? else {
             return Ok(Pace::Ended);
@@ -202,6 +238,7 @@ impl Incident<'_> {
                 self.happened(&observed, Event::Described, "", |_| ()).await?;
                 Ok(Pace::Again)
             }
+            Step::Pause(until) => Ok(Pace::Pause(until)),
             Step::Wait(None) if observed.ticket.phase() == Phase::Escalated => Ok(Pace::Rest),
             Step::Wait(until) => Ok(Pace::Wait(until)),
             Step::Happened(event, message) => {
@@ -266,7 +303,7 @@ impl Incident<'_> {
     ) -> Result<(), IncidentError> {
         let phase = observed.ticket.phase();
         let transition = lifecycle::next(phase, event);
-        let retry = observed.ticket.annotations().get(RETRY_ANNOTATION).cloned();
+        let retry = retry_asked(&observed.ticket);
         let states = &observed.facts.targets;
         let now = Timestamp::now();
         let next = self.margin.next_step.take();
@@ -286,8 +323,12 @@ impl Incident<'_> {
             })
             .await;
         self.margin.put_back(early);
-        let ticket = match recorded {
-            Ok(ticket) => ticket,
+        let recorded = match recorded {
+            Err(error) if is_refused(&error) => self.record_in_short(observed, event, message, &error).await,
+            recorded => recorded.map(|ticket| (ticket, transition)),
+        };
+        let (ticket, transition) = match recorded {
+            Ok(recorded) => recorded,
             Err(error) => {
                 self.margin.next_step = next;
                 self.margin.put_back(words);
@@ -303,6 +344,42 @@ impl Incident<'_> {
         tracing::info!(ticket = %self.key, phase = ?transition.phase, reason = transition.reason, message, "recorded");
         self.written = Some(ticket);
         Ok(())
+    }
+
+    /// Records what follows without what is new in it: the API server refuses this status, and would refuse it again.
+    /// Before a write that is for a person; after it, the attempt must be settled all the same.
+    async fn record_in_short(
+        &self,
+        observed: &Observed,
+        event: Event,
+        message: &str,
+        refused: &kube::Error,
+    ) -> Result<(Ticket, Transition), kube::Error> {
+        let words = redact::line(&failure::words(refused), 512);
+        tracing::warn!(ticket = %self.key, words, "the API server refused the status of a ticket");
+        let phase = observed.ticket.phase();
+        let (event, message) = match phase {
+            Phase::Open | Phase::Diagnosing | Phase::AwaitingApproval => (
+                Event::WriteRefused { wrote_before: false },
+                format!("the API server refused what was to be recorded in this ticket: {words}"),
+            ),
+            Phase::Repairing
+            | Phase::Verifying
+            | Phase::RollingBack
+            | Phase::Escalated
+            | Phase::Resolved
+            | Phase::Cancelled => (event, message.to_owned()),
+        };
+        let transition = lifecycle::next(phase, event);
+        let (retry, now) = (retry_asked(&observed.ticket), Timestamp::now());
+        let edit = |status: &mut TicketStatus| {
+            bookkeeping::settle(status, event, &observed.facts.targets, &message, now);
+            bookkeeping::count(status, event, transition, retry, now);
+        };
+        let client = &self.context.client;
+        let told = Told { happened: &message, ..Told::default() };
+        let ticket = ledger::record(client, FIELD_MANAGER, &observed.ticket, transition, told, edit).await?;
+        Ok((ticket, transition))
     }
 
     /// What is claimed follows an edited `allow` list.
@@ -343,102 +420,12 @@ impl Incident<'_> {
             }
         }
     }
+}
 
-    async fn write(&mut self, observed: &Observed) -> Result<Pace, IncidentError> {
-        let status = observed.ticket.status.clone().unwrap_or_default();
-        let Some(attempt) = status.attempts.last() else { return Ok(Pace::Again) };
-        let marks = Marks::of(&observed.ticket, attempt.number);
-        let (began, mut versions) = (Instant::now(), HashMap::new());
-        let changes = by_object(&attempt.actions);
-        for change in &changes {
-            if !self.is_granted(observed).await? {
-                // The next look says what follows.
-                return Ok(Pace::Again);
-            }
-            match self.context.executor.write(&self.key.namespace, change, &marks).await {
-                Ok(version) => {
-                    versions.insert(change.object.clone(), version);
-                }
-                Err(error) => {
-                    let wrote_before = !versions.is_empty();
-                    return self.not_written(observed, error, wrote_before, status.conflicts).await;
-                }
-            }
-        }
-        let written_at = Timestamp::now();
-        let summary = status.proposal.as_ref().map_or_else(|| "Writing the change".to_owned(), |it| it.why.clone());
-        for change in &changes {
-            let version = versions.get(change.object).map_or("", String::as_str);
-            self.context.executor.refresh(&self.key.namespace, change, &marks.written, version).await;
-        }
-        let entry = Entry {
-            summary,
-            tool: offer::tool(&attempt.actions).to_owned(),
-            input: offer::input(&attempt.actions),
-            outcome: "written; the monitor verifies it".to_owned(),
-            took: began.elapsed(),
-        };
-        if let Some(invariant) = observed.invariant.as_ref().filter(|_| attempt.planner == PlannerName::Claude) {
-            let (purse, number) = (self.purse(observed, invariant), status.step_count + 1);
-            let call = (entry.tool.clone(), entry.input.clone());
-            self.margin.describe(self.context.scribe.as_ref(), purse, number, vec![call]);
-        }
-        self.happened(observed, Event::Applied, "the change was written; the monitor verifies it", |status| {
-            if let Some(attempt) = status.attempts.last_mut() {
-                attempt.written_at = Some(micro(written_at));
-                for action in &mut attempt.actions {
-                    action.written_resource_version = versions.get(&action.object).cloned();
-                }
-            }
-            journal::push(status, entry, written_at);
-        })
-        .await?;
-        Ok(Pace::Again)
-    }
-
-    async fn not_written(
-        &mut self,
-        observed: &Observed,
-        error: ExecutorError,
-        wrote_before: bool,
-        conflicts: u32,
-    ) -> Result<Pace, IncidentError> {
-        let message = error.to_string();
-        let event = match error {
-            // Whether it was written is seen on the object.
-            ExecutorError::Unanswered(_) | ExecutorError::Busy { .. } => return Err(error.into()),
-            ExecutorError::PreconditionFailed { .. } if !wrote_before => {
-                Event::PreconditionFailed { conflicts: conflicts.saturating_add(1) }
-            }
-            ExecutorError::PreconditionFailed { .. }
-            | ExecutorError::TargetUnavailable { .. }
-            | ExecutorError::ReadPreImage { .. } => Event::TargetUnavailable { wrote_before },
-        };
-        self.happened(observed, event, &message, |_| ()).await?;
-        Ok(Pace::Again)
-    }
-
-    async fn undo(&mut self, observed: &Observed) -> Result<Pace, IncidentError> {
-        let status = observed.ticket.status.clone().unwrap_or_default();
-        let Some(attempt) = status.attempts.last() else { return Ok(Pace::Again) };
-        let marks = Marks::of(&observed.ticket, attempt.number);
-        for change in by_object(&attempt.actions).iter().rev() {
-            if standing(self.context, &observed.ticket).await?.suspended {
-                return Ok(Pace::Again);
-            }
-            match self.context.executor.undo(&self.key.namespace, change, &marks).await {
-                Ok(Some(version)) => {
-                    self.context.executor.refresh(&self.key.namespace, change, &marks.undone, &version).await;
-                }
-                // Somebody else wrote in between: the next look sees it.
-                Ok(None) | Err(ExecutorError::PreconditionFailed { .. }) => {}
-                Err(error @ (ExecutorError::Unanswered(_) | ExecutorError::Busy { .. })) => return Err(error.into()),
-                Err(error @ (ExecutorError::TargetUnavailable { .. } | ExecutorError::ReadPreImage { .. })) => {
-                    self.happened(observed, Event::UndoConflict, &error.to_string(), |_| ()).await?;
-                    return Ok(Pace::Again);
-                }
-            }
-        }
-        Ok(Pace::Again)
-    }
+/// Whether the API server will never take what was to be recorded.
+fn is_refused(error: &kube::Error) -> bool {
+    matches!(
+        failure::cause(error),
+        Some(FailureCause::TooLarge | FailureCause::Invalid | FailureCause::Denied | FailureCause::Immutable)
+    )
 }

@@ -1,5 +1,6 @@
 //! A ticket's status: what is being done about it.
 
+use super::failed_write::FailedWrite;
 use super::schema;
 use super::ticket::PathChange;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
@@ -69,6 +70,10 @@ pub struct TicketStatus {
     /// Writes whose precondition failed in this round.
     #[serde(default)]
     pub conflicts: u32,
+    /// The write that is due and could not be done; absent while nothing is in its way. It is given up 5 minutes after it
+    /// failed first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_write: Option<FailedWrite>,
     /// What was done, oldest first; at most 100, older ones are dropped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
@@ -157,13 +162,16 @@ pub enum Outcome {
     Contested,
     /// Escalated: the precondition of the write failed again and again.
     Conflicts,
-    /// Escalated: the target is gone, or writing to it is forbidden.
+    /// Escalated: the target is gone.
     TargetUnavailable,
+    /// Escalated: the API server refused a write, for the reason in the message. What was written of the attempt was put
+    /// back.
+    WriteRefused,
     /// Escalated: as many attempts as allowed were undone.
     AttemptsExhausted,
     /// Escalated: the budget was spent.
     BudgetExhausted,
-    /// Escalated: the undo could not be written; the change stands.
+    /// Escalated: not everything could be put back; the message names what could not. The rest was.
     UndoConflict,
     /// Cancelled: the invariant was deleted.
     InvariantDeleted,
@@ -358,6 +366,9 @@ pub struct Attempt {
     pub settled_at: Option<MicroTime>,
     /// What came of it.
     pub result: AttemptResult,
+    /// The write of it that the API server refused. What was written before is put back, and a person is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<FailedWrite>,
     /// Why it was undone or given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]

@@ -59,17 +59,27 @@ pub enum Event {
         /// Conflicts so far.
         conflicts: u32,
     },
-    /// Agent: the object is gone, or writing to it is forbidden.
+    /// Agent: the object is gone.
     TargetUnavailable {
-        /// An earlier action of the same attempt was written already.
+        /// Another object carries this attempt's change already.
         wrote_before: bool,
     },
+    /// Agent: the API server refused a write, and would refuse it again; or it refused it until the deadline.
+    WriteRefused {
+        /// Another object carries this attempt's change already.
+        wrote_before: bool,
+    },
+    /// Agent: a write was refused for now, or has no answer: it is tried again.
+    WriteDelayed,
     /// Agent, after a restart: the object carries this attempt's mark.
     MarkFound,
     /// Agent, after a restart: the object is as it was before the attempt.
     UntouchedFound,
-    /// Agent, after a restart: the object is neither as before nor marked by this attempt.
-    ForeignFound,
+    /// Agent: an object is neither as before nor as this attempt wrote it.
+    ForeignFound {
+        /// Another object carries this attempt's change already.
+        wrote_before: bool,
+    },
     /// Agent: the change is not yet in force where it is read.
     NotInForce,
     /// Agent: the change is in force from now on.
@@ -95,7 +105,10 @@ pub enum Event {
         /// Attempts are left.
         attempts_left: bool,
     },
-    /// Agent: the undo met a conflict, or the object is gone.
+    /// Agent: what was written before the API server refused the rest is as it was before.
+    RestoredAfterRefusal,
+    /// Agent: nothing is left that could be put back, but something that others wrote, that is gone, or that the API
+    /// server does not let the agent put back.
     UndoConflict,
     /// Agent: writes are suspended.
     Suspended,

@@ -69,6 +69,7 @@ fn needs_person(outcome: Outcome) -> bool {
         | Outcome::Contested
         | Outcome::Conflicts
         | Outcome::TargetUnavailable
+        | Outcome::WriteRefused
         | Outcome::AttemptsExhausted
         | Outcome::BudgetExhausted
         | Outcome::UndoConflict => true,
@@ -146,6 +147,10 @@ fn sentences(outcome: Outcome, known: &Known) -> (String, String) {
         Outcome::TargetUnavailable => {
             ((*happened).to_owned(), format!("bring the object back, or let the harness write to it, and then {retry}"))
         }
+        Outcome::WriteRefused => (
+            (*happened).to_owned(),
+            format!("let the write through, or make the change by hand ({shown} shows it), and then {retry}"),
+        ),
         Outcome::AttemptsExhausted => (format!("{happened}, and no attempt is left; {}", undone(status)), by_hand),
         Outcome::BudgetExhausted => (
             (*happened).to_owned(),

@@ -121,6 +121,7 @@ pub(super) fn outcome_reason(outcome: Outcome) -> &'static str {
         Outcome::Contested => "Contested",
         Outcome::Conflicts => "Conflicts",
         Outcome::TargetUnavailable => "TargetUnavailable",
+        Outcome::WriteRefused => "WriteRefused",
         Outcome::AttemptsExhausted => "AttemptsExhausted",
         Outcome::BudgetExhausted => "BudgetExhausted",
         Outcome::UndoConflict => "UndoConflict",

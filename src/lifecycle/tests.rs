@@ -22,7 +22,8 @@ fn every_event() -> Vec<Event> {
         Event::Applied,
         Event::MarkFound,
         Event::UntouchedFound,
-        Event::ForeignFound,
+        Event::WriteDelayed,
+        Event::RestoredAfterRefusal,
         Event::NotInForce,
         Event::InForce,
         Event::Blind,
@@ -43,6 +44,8 @@ fn every_event() -> Vec<Event> {
         }
         events.push(Event::PlannerDone { another: flag, outcome: Outcome::NoPlan });
         events.push(Event::TargetUnavailable { wrote_before: flag });
+        events.push(Event::WriteRefused { wrote_before: flag });
+        events.push(Event::ForeignFound { wrote_before: flag });
         events.push(Event::VerifyTimedOut { others_wrote: flag });
         events.push(Event::GuardRegressed { others_wrote: flag });
         events.push(Event::Restored { attempts_left: flag });
@@ -112,6 +115,13 @@ fn every_row_before_a_change_says_what_follows() {
         (Diagnosing, Event::ChangeProposed(Leave::NeedsApproval), AwaitingApproval, None, Effect::None),
         (Diagnosing, Event::ChangeProposed(Leave::HeldByBreaker), AwaitingApproval, None, Effect::None),
         (Diagnosing, Event::ChangeProposed(Leave::Granted), Repairing, None, Effect::None),
+        (
+            Diagnosing,
+            Event::WriteRefused { wrote_before: false },
+            Escalated,
+            Some(Outcome::WriteRefused),
+            Effect::ReleaseClaim,
+        ),
         (Diagnosing, Event::NoActionNeeded, Escalated, Some(Outcome::NoActionRequired), Effect::ReleaseClaim),
         (AwaitingApproval, Event::Approved, Repairing, None, Effect::None),
         (AwaitingApproval, Event::Rejected, Escalated, Some(Outcome::Rejected), Effect::ReleaseClaim),
@@ -145,7 +155,23 @@ fn every_row_from_the_write_on_says_what_follows() {
         ),
         (Repairing, Event::MarkFound, Verifying, None, Effect::None),
         (Repairing, Event::UntouchedFound, Repairing, None, Effect::None),
-        (Repairing, Event::ForeignFound, Escalated, Some(Outcome::Contested), Effect::ReleaseClaim),
+        (
+            Repairing,
+            Event::ForeignFound { wrote_before: false },
+            Escalated,
+            Some(Outcome::Contested),
+            Effect::ReleaseClaim,
+        ),
+        (Repairing, Event::ForeignFound { wrote_before: true }, RollingBack, None, Effect::None),
+        (
+            Repairing,
+            Event::WriteRefused { wrote_before: false },
+            Escalated,
+            Some(Outcome::WriteRefused),
+            Effect::ReleaseClaim,
+        ),
+        (Repairing, Event::WriteRefused { wrote_before: true }, RollingBack, None, Effect::None),
+        (Repairing, Event::WriteDelayed, Repairing, None, Effect::None),
         (Verifying, Event::NotInForce, Verifying, None, Effect::None),
         (Verifying, Event::InForce, Verifying, None, Effect::None),
         (Verifying, holds(false, false), Resolved, Some(Outcome::Repaired), Effect::None),
@@ -180,6 +206,8 @@ fn every_row_from_the_write_on_says_what_follows() {
             Effect::ReleaseClaim,
         ),
         (RollingBack, Event::UndoConflict, Escalated, Some(Outcome::UndoConflict), Effect::ReleaseClaim),
+        (RollingBack, Event::WriteDelayed, RollingBack, None, Effect::None),
+        (RollingBack, Event::RestoredAfterRefusal, Escalated, Some(Outcome::WriteRefused), Effect::ReleaseClaim),
         (RollingBack, Event::MarkFound, RollingBack, None, Effect::None),
         (Escalated, holds(false, false), Resolved, Some(Outcome::SelfHealed), Effect::None),
         (Escalated, holds(true, false), Resolved, Some(Outcome::FixedByPerson), Effect::None),

@@ -6,11 +6,14 @@ mod brakes;
 mod busy;
 pub(crate) mod crash;
 mod gitops;
+mod half;
 mod lease;
 mod objects;
 mod pods;
+mod refusal;
 pub(crate) mod stage;
 mod supervision;
+mod webhook;
 mod withdrawn;
 mod workloads;
 

@@ -163,8 +163,62 @@ fn a_restart_between_write_and_journal_is_decided_by_the_mark() {
     let found = |state| with_facts(status(), Facts { targets: vec![state], ..Facts::default() });
     assert_eq!(event(&found(TargetState::Written), 200), Some(Event::MarkFound));
     assert_eq!(decide(&found(TargetState::Untouched), at(200)), Step::Write);
-    assert_eq!(event(&found(TargetState::Foreign), 200), Some(Event::ForeignFound));
+    assert_eq!(event(&found(TargetState::Foreign), 200), Some(Event::ForeignFound { wrote_before: false }));
     assert_eq!(event(&found(TargetState::Gone), 200), Some(Event::TargetUnavailable { wrote_before: false }));
+}
+
+fn failed(since: i64, retry_at: Option<i64>) -> Value {
+    json!({
+        "object": { "kind": "ConfigMap", "name": "config", "uid": "u" }, "cause": "Unavailable", "message": "no answer",
+        "since": time(since), "tries": 2, "retryAt": retry_at.map(time),
+    })
+}
+
+#[test]
+fn a_write_that_is_refused_for_now_is_tried_after_a_pause_until_the_deadline() {
+    let status = |phase: &str| {
+        let failed = failed(100, Some(130));
+        json!({ "phase": phase, "proposal": proposal(), "attempts": [attempt(1, &json!({}))], "failedWrite": failed })
+    };
+    let found = |phase, state| with_facts(status(phase), Facts { targets: vec![state], ..Facts::default() });
+    let repairing = found("Repairing", TargetState::Untouched);
+    assert_eq!(decide(&repairing, at(120)), Step::Pause(at(130)));
+    assert_eq!(decide(&repairing, at(130)), Step::Write);
+    assert_eq!(event(&repairing, 400), Some(Event::WriteRefused { wrote_before: false }));
+    // The answer was lost; the write was not.
+    assert_eq!(event(&found("Repairing", TargetState::Written), 120), Some(Event::MarkFound));
+    let rolling = found("RollingBack", TargetState::Written);
+    assert_eq!(decide(&rolling, at(120)), Step::Pause(at(130)));
+    assert_eq!(decide(&rolling, at(130)), Step::Undo);
+    assert_eq!(event(&rolling, 400), Some(Event::UndoConflict));
+}
+
+#[test]
+fn what_was_written_before_a_refusal_is_put_back_and_then_a_person_is_asked() {
+    let refused = json!({ "phase": "RollingBack", "attempts": [attempt(1, &json!({ "refusal": failed(100, None) }))] });
+    let found = |state| with_facts(refused.clone(), Facts { targets: vec![state], ..Facts::default() });
+    assert_eq!(decide(&found(TargetState::Written), at(500)), Step::Undo);
+    for back in [TargetState::Restored, TargetState::Untouched] {
+        assert_eq!(event(&found(back), 500), Some(Event::RestoredAfterRefusal));
+    }
+}
+
+#[test]
+fn an_object_that_others_changed_or_deleted_between_two_writes_has_the_first_put_back() {
+    let mut status = json!({ "phase": "Repairing", "proposal": proposal(), "attempts": [attempt(1, &json!({}))] });
+    status["attempts"][0]["actions"] = json!([action("a"), action("a")]);
+    status["attempts"][0]["actions"][1]["object"]["name"] = json!("second");
+    let found = |first, second| {
+        let facts = Facts { targets: vec![first, second], ..Facts::default() };
+        decide(&with_facts(status.clone(), facts), at(200))
+    };
+    let Step::Happened(event, message) = found(TargetState::Written, TargetState::Foreign) else { panic!() };
+    assert_eq!(event, Event::ForeignFound { wrote_before: true });
+    assert_eq!(message, "others wrote to k of ConfigMap second since the change was planned");
+    let Step::Happened(event, message) = found(TargetState::Written, TargetState::Gone) else { panic!() };
+    assert_eq!(event, Event::TargetUnavailable { wrote_before: true });
+    assert_eq!(message, "k of ConfigMap second does not exist any more");
+    assert_eq!(found(TargetState::Written, TargetState::Untouched), Step::Write);
 }
 
 #[test]
@@ -279,6 +333,16 @@ fn an_undo_ends_when_everything_is_as_before_or_others_wrote() {
     assert_eq!(event(&found(1, TargetState::Restored), 500), Some(Event::Restored { attempts_left: true }));
     assert_eq!(event(&found(1, TargetState::Foreign), 500), Some(Event::UndoConflict));
     assert_eq!(event(&found(1, TargetState::Gone), 500), Some(Event::UndoConflict));
+    let both = |states: [TargetState; 2]| {
+        let mut status = rolling(1);
+        status["attempts"][0]["actions"] = json!([action("a"), action("a")]);
+        with_facts(status, Facts { targets: states.to_vec(), ..Facts::default() })
+    };
+    for lost in [TargetState::Foreign, TargetState::Gone] {
+        // What is still ours is put back first.
+        assert_eq!(decide(&both([TargetState::Written, lost]), at(500)), Step::Undo);
+        assert_eq!(event(&both([TargetState::Restored, lost]), 500), Some(Event::UndoConflict));
+    }
     let second = json!({
         "phase": "RollingBack",
         "attempts": [attempt(1, &json!({ "result": "Undone" })), attempt(2, &json!({}))],
@@ -302,6 +366,20 @@ fn a_retry_is_acted_on_once() {
     assert_eq!(event(&observed, 200), Some(Event::RetryRequested));
     Arc::make_mut(&mut observed.ticket).status.as_mut().unwrap().observed_retry = Some("1".into());
     assert_eq!(decide(&observed, at(200)), Step::Wait(None));
+}
+
+#[test]
+fn a_retry_annotation_of_any_length_is_acted_on_once_and_fits_the_status() {
+    let mut observed = observed(json!({ "phase": "Escalated" }));
+    for value in ["ü".repeat(256), "x".repeat(257), "x".repeat(200_000)] {
+        let ticket = Arc::make_mut(&mut observed.ticket);
+        ticket.annotations_mut().insert(RETRY_ANNOTATION.into(), value);
+        let asked = retry_asked(ticket).unwrap();
+        assert!(asked.chars().count() <= 256);
+        assert_eq!(event(&observed, 200), Some(Event::RetryRequested));
+        Arc::make_mut(&mut observed.ticket).status.as_mut().unwrap().observed_retry = Some(asked);
+        assert_eq!(decide(&observed, at(200)), Step::Wait(None));
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::redact;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A change that is ready to be saved and written.
 #[derive(Debug, Clone)]
@@ -71,6 +71,9 @@ impl Executor {
     }
 
     async fn plan_edit(&self, namespace: &str, edit: &Edit) -> Result<Planned, NotPlanned> {
+        if let Some(refusal) = too_large(edit) {
+            return Err(Ok(refusal));
+        }
         let found = self.read(namespace, "ConfigMap", &edit.name).await.map_err(Err)?;
         let now = found.as_ref().and_then(|object| target::text(object, Action::EditConfig, &edit.key));
         match found {
@@ -152,6 +155,25 @@ fn read_when(config_map: &str, kind: &str, name: &str) -> String {
         "Job" => format!("{what} reads ConfigMap {config_map} with its next run"),
         _ => format!("{what} reads ConfigMap {config_map} only when its pods start anew"),
     }
+}
+
+/// Both texts are kept in one object of the API server, which keeps none above 1.5 MB. Bytes as JSON.
+const MAX_TEXTS: usize = 1_000_000;
+
+/// Said before the texts are compared, which takes seconds where they are large.
+fn too_large(edit: &Edit) -> Option<Refusal> {
+    let size = json!([edit.before, edit.after]).to_string().len();
+    (size > MAX_TEXTS).then(|| Refusal {
+        code: "TooLarge",
+        message: format!(
+            "{} of ConfigMap {} before and after the change takes {} KB, and at most {} KB can be kept for an undo: a \
+             person must change it",
+            edit.key,
+            edit.name,
+            size / 1000,
+            MAX_TEXTS / 1000
+        ),
+    })
 }
 
 fn no_revision(code: &'static str, workload: &Workload) -> Refusal {

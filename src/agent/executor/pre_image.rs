@@ -1,7 +1,7 @@
 //! The exact texts of an attempt, saved before it is written: what it can be put back from.
 
-use super::{Executor, ExecutorError, FIELD_MANAGER, Planned};
-use crate::crd::{ActionRecord, Ticket};
+use super::{Executor, ExecutorError, FIELD_MANAGER, Planned, failure};
+use crate::crd::{ActionRecord, FailureCause, Ticket};
 use crate::document;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -61,11 +61,15 @@ impl Executor {
 
     pub(super) async fn pre_image(&self, namespace: &str, action: &ActionRecord) -> Result<PreImage, ExecutorError> {
         let revision = action.revision.clone().unwrap_or_default();
-        let unusable = |why: String| ExecutorError::ReadPreImage { revision: revision.clone(), why };
+        let failed = |cause, words| ExecutorError::Failed { object: action.object.clone(), cause, words };
+        let unusable = |why: String| failed(FailureCause::TextsLost, format!("ControllerRevision {revision}: {why}"));
         let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), namespace);
         let found = match api.get_opt(&revision).await {
             Ok(found) => found.ok_or_else(|| unusable("it does not exist".to_owned()))?,
-            Err(error) => return Err(ExecutorError::Unanswered(error)),
+            Err(error) => {
+                let cause = failure::cause(&error).unwrap_or(FailureCause::Unavailable);
+                return Err(failed(cause, failure::words(&error)));
+            }
         };
         let data = found.data.ok_or_else(|| unusable("it is empty".to_owned()))?;
         let texts: PreImage = serde_json::from_value(data.0).map_err(|error| unusable(error.to_string()))?;

@@ -1,16 +1,16 @@
 //! Writes to targets: read afresh, judge, and write that very version, or nothing.
 
 use super::state::{Marks, ObjectActions, TargetState, target_state};
-use super::{Executor, ExecutorError, FIELD_MANAGER, classify};
+use super::{Executor, ExecutorError, FIELD_MANAGER, failure};
 use crate::agent::target;
-use crate::crd::{ATTEMPT_ANNOTATION, Action, ActionRecord};
+use crate::crd::{ATTEMPT_ANNOTATION, Action, ActionRecord, FailureCause};
 use crate::document;
 use kube::ResourceExt;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 /// An object that others write all the time is read, judged and written so often before that is left for later.
-const TRIES: u32 = 8;
+const TRIES: u32 = 5;
 
 /// What a write does to one part of an object: an action, and the text that the part gets; `None` leaves it.
 type PartChange<'a> = (&'a ActionRecord, Option<String>);
@@ -35,13 +35,13 @@ impl Executor {
                 return Ok(object.resource_version().unwrap_or_default());
             }
             if !all(TargetState::Untouched) {
-                return Err(ExecutorError::PreconditionFailed { name: change.object.name.clone() });
+                return Err(ExecutorError::PreconditionFailed { object: change.object.clone() });
             }
             if let Some(version) = self.put(namespace, &object, change, &parts, &marks.written).await? {
                 return Ok(version);
             }
         }
-        Err(ExecutorError::Busy { name: change.object.name.clone() })
+        Err(change.failed(FailureCause::Busy, String::new()))
     }
 
     /// Puts back, in one write, what of an object is still as the attempt wrote it; gives the object's new
@@ -69,16 +69,18 @@ impl Executor {
                 return Ok(version);
             }
         }
-        Err(ExecutorError::Busy { name: change.object.name.clone() })
+        Err(change.failed(FailureCause::Busy, String::new()))
     }
 
     async fn target(&self, namespace: &str, change: &ObjectActions<'_>) -> Result<DynamicObject, ExecutorError> {
-        let name = &change.object.name;
-        let read = self.read(namespace, &change.object.kind, name).await;
-        read.map_err(|error| classify(error, name))?.ok_or_else(|| ExecutorError::TargetUnavailable {
-            name: name.clone(),
-            why: "it does not exist any more".to_owned(),
-        })
+        match self.read(namespace, &change.object.kind, &change.object.name).await {
+            Ok(Some(object)) => Ok(object),
+            Ok(None) => Err(change.failed(FailureCause::Gone, "it does not exist any more".to_owned())),
+            Err(error) => {
+                let cause = failure::cause(&error).unwrap_or(FailureCause::Unavailable);
+                Err(change.failed(cause, failure::words(&error)))
+            }
+        }
     }
 
     /// Writes to the very version that was judged; `None`: others wrote meanwhile.
@@ -90,18 +92,23 @@ impl Executor {
         parts: &[PartChange<'_>],
         mark: &str,
     ) -> Result<Option<String>, ExecutorError> {
-        let name = &change.object.name;
-        let impossible = |why: &str| ExecutorError::TargetUnavailable { name: name.clone(), why: why.to_owned() };
+        let impossible = |why: &str| change.failed(FailureCause::Invalid, why.to_owned());
         let patch = patch(object, parts, mark).ok_or_else(|| impossible("it is not as the change was planned for"))?;
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let api = self.api(namespace, &change.object.kind).ok_or_else(|| impossible("its kind is never written"))?;
-        match api.patch(name, &parameters, &patch).await {
+        match api.patch(&change.object.name, &parameters, &patch).await {
             Ok(written) => Ok(Some(written.resource_version().unwrap_or_default())),
-            Err(error) => match classify(error, name) {
-                ExecutorError::PreconditionFailed { .. } => Ok(None),
-                error => Err(error),
+            Err(error) => match failure::cause(&error) {
+                Some(cause) => Err(change.failed(cause, failure::words(&error))),
+                None => Ok(None),
             },
         }
+    }
+}
+
+impl ObjectActions<'_> {
+    fn failed(&self, cause: FailureCause, words: String) -> ExecutorError {
+        ExecutorError::Failed { object: self.object.clone(), cause, words }
     }
 }
 

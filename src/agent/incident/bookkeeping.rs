@@ -13,25 +13,27 @@ const KEPT: usize = 32;
 
 /// What an event means for the last attempt.
 pub(super) fn settle(status: &mut TicketStatus, event: Event, targets: &[TargetState], message: &str, now: Timestamp) {
-    let phase = status.phase;
+    let (phase, failed) = (status.phase, status.failed_write.clone());
     let Some(attempt) = status.attempts.last_mut().filter(|it| it.result == AttemptResult::Unsettled) else { return };
     let anything_written = targets.contains(&TargetState::Written);
     let left = if anything_written { AttemptResult::LeftInPlace } else { AttemptResult::NotWritten };
     match event {
         Event::InForce => attempt.in_force_at = Some(micro(now)),
-        Event::Restored { .. } => end(attempt, AttemptResult::Undone, message, now),
+        Event::Restored { .. } | Event::RestoredAfterRefusal => end(attempt, AttemptResult::Undone, message, now),
+        Event::WriteRefused { wrote_before: true } => attempt.refusal = failed,
         Event::TicketDeleted if phase == Phase::RollingBack => end(attempt, AttemptResult::Undone, message, now),
         Event::UndoConflict
         | Event::VerifyTimedOut { others_wrote: true }
         | Event::GuardRegressed { others_wrote: true } => end(attempt, AttemptResult::LeftInPlace, message, now),
         Event::BroughtBack => end(attempt, AttemptResult::Overwritten, message, now),
-        Event::ForeignFound
+        Event::ForeignFound { wrote_before: false }
         | Event::Superseded { wrote_before: false }
         | Event::PreconditionFailed { .. }
         | Event::TargetUnavailable { wrote_before: false }
+        | Event::WriteRefused { wrote_before: false }
         | Event::InvariantDeleted => end(attempt, left, message, now),
-        // A successor found the mark: when it was written is not known, but it was before now.
-        Event::MarkFound => {
+        // Where a successor found the mark, when it was written is not known, but it was before now.
+        Event::Applied | Event::MarkFound => {
             attempt.written_at.get_or_insert(micro(now));
         }
         Event::Holds { .. }
@@ -49,8 +51,9 @@ pub(super) fn settle(status: &mut TicketStatus, event: Event, targets: &[TargetS
         | Event::ApprovalExpired
         | Event::Superseded { wrote_before: true }
         | Event::BreakerClosed
-        | Event::Applied
         | Event::TargetUnavailable { wrote_before: true }
+        | Event::ForeignFound { wrote_before: true }
+        | Event::WriteDelayed
         | Event::UntouchedFound
         | Event::NotInForce
         | Event::Blind
@@ -93,6 +96,10 @@ pub(super) fn count(
     now: Timestamp,
 ) {
     count_diagnosis(status, transition.phase, now);
+    // What was in the way of one phase's writes says nothing of the next one's; a suspension stops the clock.
+    if transition.phase != status.phase || event == Event::Suspended {
+        status.failed_write = None;
+    }
     match event {
         Event::ClaimWon => {
             status.diagnosed_milliseconds = 0;

@@ -24,6 +24,14 @@ pub(super) struct Talk {
     session: Box<dyn Session>,
     /// `None` while a change of it is under way.
     reply: Option<Reply>,
+    /// A move that could not be carried out for a passing reason: it is not asked for, and paid, again.
+    unfinished: Option<Move>,
+}
+
+/// What a move means for its conversation.
+enum Heard {
+    GoesOn,
+    Ends,
 }
 
 impl Incident<'_> {
@@ -37,12 +45,15 @@ impl Incident<'_> {
             return Ok(Pace::Again);
         };
         let (name, another) = (planner.name(), untried.next().is_some());
-        let (mut talk, reply) = self.talk(observed, invariant, &status, planner.as_ref()).await?;
-        let Some(next) = self.next_move(&mut *talk.session, reply, planner.as_ref(), invariant, &status).await else {
-            return Ok(Pace::Again);
+        let (mut talk, next) = if let Some(unfinished) = self.take_unfinished(name) {
+            unfinished
+        } else {
+            let (mut talk, reply) = self.talk(observed, invariant, &status, planner.as_ref()).await?;
+            let next = self.next_move(&mut *talk.session, reply, planner.as_ref(), invariant, &status).await;
+            let Some(next) = next else { return Ok(Pace::Again) };
+            self.margin.note_cost(talk.session.take_usage());
+            (talk, next)
         };
-        let spent = talk.session.take_usage();
-        self.margin.note_cost(spent);
         // It took its time: what it may do, is asked again.
         let Standing { invariant, suspended } = standing(self.context, &observed.ticket).await?;
         let Some(invariant) = invariant else { return Ok(Pace::Again) };
@@ -51,8 +62,22 @@ impl Incident<'_> {
             self.talk = Some(talk);
             return Ok(Pace::Again);
         }
-        self.obey(observed, &invariant, talk, next, (name, another)).await?;
+        match self.obey(observed, &invariant, &mut talk, next.clone(), (name, another)).await {
+            Ok(Heard::GoesOn) => self.talk = Some(talk),
+            Ok(Heard::Ends) => {}
+            Err(error) => {
+                talk.unfinished = Some(next);
+                self.talk = Some(talk);
+                return Err(error);
+            }
+        }
         Ok(Pace::Again)
+    }
+
+    fn take_unfinished(&mut self, planner: PlannerName) -> Option<(Talk, Move)> {
+        let mut talk = self.talk.take_if(|talk| talk.planner == planner && talk.unfinished.is_some())?;
+        let next = talk.unfinished.take()?;
+        Some((talk, next))
     }
 
     /// The session to go on with, and what it is to hear.
@@ -67,7 +92,7 @@ impl Incident<'_> {
         let Some(mut talk) = begun else {
             let briefing = self.briefing(observed, invariant).await?;
             let session = planner.start(briefing, self.purse(observed, invariant));
-            return Ok((Talk { planner: planner.name(), session, reply: None }, Reply::Begin));
+            return Ok((Talk { planner: planner.name(), session, reply: None, unfinished: None }, Reply::Begin));
         };
         let reply = match talk.reply.take() {
             Some(reply) => reply,
@@ -129,20 +154,20 @@ impl Incident<'_> {
         &mut self,
         observed: &Observed,
         invariant: &Arc<Invariant>,
-        mut talk: Talk,
+        talk: &mut Talk,
         next: Move,
         (name, another): (PlannerName, bool),
-    ) -> Result<(), IncidentError> {
+    ) -> Result<Heard, IncidentError> {
         match next {
             Move::Read(calls) => {
                 let readings = self.read(observed, invariant, &calls, name).await?;
                 talk.reply = Some(Reply::Readings(readings));
-                self.talk = Some(talk);
+                return Ok(Heard::GoesOn);
             }
             Move::Change(change) => {
                 let refusals = self.offer(observed, invariant, &change, name).await?;
                 talk.reply = refusals.map(Reply::Refused);
-                self.talk = Some(talk);
+                return Ok(Heard::GoesOn);
             }
             Move::NoActionNeeded(diagnosis) => {
                 let message = diagnosis.summary.clone();
@@ -173,7 +198,7 @@ impl Incident<'_> {
                 .await?;
             }
         }
-        Ok(())
+        Ok(Heard::Ends)
     }
 
     /// What a planner is told.

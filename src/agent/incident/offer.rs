@@ -5,7 +5,7 @@ use super::{APPROVAL_WINDOW, Incident, IncidentError, object_key};
 use crate::agent::breaker::{self, Counted};
 use crate::agent::change::ProposedChange;
 use crate::agent::decide::Observed;
-use crate::agent::executor::{Planned, micro, proposal_hash};
+use crate::agent::executor::{Planned, failure, micro, proposal_hash};
 use crate::agent::planner::Change;
 use crate::agent::policy::{self, Brake, Refusal};
 use crate::crd::{
@@ -49,8 +49,10 @@ impl Incident<'_> {
         for (index, planned) in exact.iter().enumerate() {
             let mut action = planned.record.clone();
             if leave != Leave::ProposeOnly {
-                let saved = self.context.executor.save_pre_image(&observed.ticket, number, index, planned).await?;
-                action.revision = Some(saved);
+                match self.context.executor.save_pre_image(&observed.ticket, number, index, planned).await {
+                    Ok(saved) => action.revision = Some(saved),
+                    Err(error) => return self.not_kept(observed, change, planner, error).await,
+                }
             }
             actions.push(action);
         }
@@ -72,6 +74,27 @@ impl Incident<'_> {
             if let Some(entry) = entry {
                 journal::push(status, entry, Timestamp::now());
             }
+        })
+        .await?;
+        Ok(None)
+    }
+
+    /// The exact texts of a change cannot be kept, so that it could not be undone: it is not made.
+    async fn not_kept(
+        &mut self,
+        observed: &Observed,
+        change: &Change,
+        planner: PlannerName,
+        error: kube::Error,
+    ) -> Result<Option<Vec<Refusal>>, IncidentError> {
+        if failure::cause(&error).is_none_or(failure::may_pass) {
+            return Err(error.into());
+        }
+        let words = redact::line(&failure::words(&error), 512);
+        let message = format!("{}; the exact texts of the change cannot be kept: {words}", change.diagnosis.root_cause);
+        self.happened(observed, Event::WriteRefused { wrote_before: false }, &message, |status| {
+            status.planner = Some(planner);
+            status.diagnosis = Some(change.diagnosis.clone());
         })
         .await?;
         Ok(None)
@@ -106,6 +129,7 @@ impl Incident<'_> {
             }
             planned = in_order(planned);
             refusals.extend(clash(&planned));
+            refusals.extend(too_many(&planned));
         }
         if refusals.is_empty() && status.declined_hashes.contains(&proposal_hash(&planned)) {
             let message = "a person said no to this very change, or did not answer".to_owned();
@@ -222,6 +246,7 @@ impl Incident<'_> {
             in_force_at: None,
             settled_at: None,
             result: AttemptResult::Unsettled,
+            refusal: None,
             message: None,
         }
     }
@@ -257,6 +282,16 @@ fn noted(change: &Change, planned: &[Planned]) -> Change {
     let notes: BTreeSet<&String> = planned.iter().flat_map(|it| &it.notes).collect();
     let why = notes.into_iter().fold(change.why.clone(), |why, note| format!("{why}; {note}"));
     Change { why, ..change.clone() }
+}
+
+/// The most parts that an attempt changes, as the definition of tickets says.
+const MAX_ACTIONS: usize = 8;
+
+fn too_many(planned: &[Planned]) -> Option<Refusal> {
+    (planned.len() > MAX_ACTIONS).then(|| Refusal {
+        code: "TooManyChanges",
+        message: format!("{} parts would be changed in one attempt, and at most {MAX_ACTIONS} may", planned.len()),
+    })
 }
 
 /// Each part of an object gets one new text in an attempt.
