@@ -181,7 +181,8 @@ async fn a_denied_repair_is_tried_once_and_told_in_the_words_of_the_webhook_and_
          or make the change by hand",
         webhook.name()
     );
-    assert_eq!(message(&ticket), expected);
+    assert!(message(&ticket).starts_with(&expected), "{}", message(&ticket));
+    assert!(message(&ticket).contains("harness retry healthy-1"), "{}", message(&ticket));
     assert_eq!(results(&ticket), [AttemptResult::NotWritten]);
     stage.write_config(BASELINE).await;
     let ticket = stage.wait_for_phase("healthy-1", Phase::Resolved).await;
@@ -299,7 +300,7 @@ async fn what_was_written_before_an_immutable_object_is_put_back() {
         "{}",
         message(&ticket)
     );
-    assert!(message(&ticket).ends_with("what was written of the attempt was put back"), "{}", message(&ticket));
+    assert!(message(&ticket).contains("what was written of the attempt was put back."), "{}", message(&ticket));
     assert_eq!(results(&ticket), [AttemptResult::Undone]);
     assert_eq!(stage.config().await, DEAD);
 }
