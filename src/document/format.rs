@@ -1,27 +1,9 @@
 //! Which format a key's text has.
 
-use crate::crd::{ConfigFormat, ConfigMapKey};
+use crate::crd::ConfigMapKey;
 
-/// A format of configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// JSON (RFC 8259).
-    Json,
-    /// JSON with comments and trailing commas.
-    JsonWithComments,
-    /// YAML 1.2, in one document or several (then the first part of a path is the number of the document, from 0).
-    Yaml,
-    /// TOML 1.0.
-    Toml,
-    /// Java's properties: the paths are `/NAME`.
-    Properties,
-    /// Lines `NAME=VALUE`: the paths are `/NAME`.
-    Env,
-    /// Sections of lines `name = value`: the paths are `/SECTION/NAME`, or `/NAME` before the first section.
-    Ini,
-    /// A text of any other kind: it has no paths.
-    Text,
-}
+/// As an `allow` list may say it.
+pub use crate::crd::ConfigFormat as Format;
 
 impl Format {
     /// The format of a key, by the ending of its name; without one that is known, by what its text is.
@@ -42,17 +24,7 @@ impl Format {
 
     /// The format of a key that an `allow` list names: as it says, or as it is told by the key and its text.
     pub fn of_key(key: &ConfigMapKey, text: &str) -> Self {
-        match key.format {
-            Some(ConfigFormat::Json) => Self::Json,
-            Some(ConfigFormat::JsonWithComments) => Self::JsonWithComments,
-            Some(ConfigFormat::Yaml) => Self::Yaml,
-            Some(ConfigFormat::Toml) => Self::Toml,
-            Some(ConfigFormat::Properties) => Self::Properties,
-            Some(ConfigFormat::Env) => Self::Env,
-            Some(ConfigFormat::Ini) => Self::Ini,
-            Some(ConfigFormat::Text) => Self::Text,
-            None => Self::of(&key.key, text),
-        }
+        key.format.unwrap_or_else(|| Self::of(&key.key, text))
     }
 
     fn by_content(text: &str) -> Self {
